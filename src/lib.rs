@@ -1,0 +1,1 @@
+//! rollcall: a service registry, health monitor and configuration service on `PostgreSQL`.
