@@ -1,1 +1,3 @@
 //! rollcall: a service registry, health monitor and configuration service on `PostgreSQL`.
+
+pub mod domain;

@@ -1,0 +1,247 @@
+//! What has happened: one change of one row, in the past tense, as it stands in the log.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use thiserror::Error;
+use uuid::Uuid;
+
+use super::{
+    config_entry::{ConfigKey, Content},
+    health::{Cause, Health, Status},
+    ids::{Environment, InstanceId, Key, Revision, ServiceName, Version},
+    instance::Spec,
+    registry::RowKey,
+};
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    pub revision: Revision,
+    pub time: DateTime<Utc>,
+    pub actor: Arc<str>,
+    pub change: Change,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    Registered { id: InstanceId, service: ServiceName, key: Key, spec: Arc<Spec>, health: Health },
+    Updated { id: InstanceId, service: ServiceName, version: Version, spec: Arc<Spec>, health: Health },
+    Unregistered { id: InstanceId, service: ServiceName, key: Key, version: Version },
+    HealthChanged(HealthChanged),
+    ConfigPut { key: ConfigKey, version: Version, content: Content, comment: Option<Arc<str>> },
+    ConfigDeleted { key: ConfigKey, version: Version, comment: Option<Arc<str>> },
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct HealthChanged {
+    pub id: InstanceId,
+    pub service: ServiceName,
+    pub version: Version,
+    pub old: Status,
+    pub new: Health,
+    pub cause: Cause,
+    pub output: Option<Arc<str>>,
+}
+
+/// An event's data could not be read back.
+#[derive(Debug, Error)]
+pub enum Unreadable {
+    #[error("events of kind '{0}' are not known to this version")]
+    Kind(String),
+    #[error("an event of kind '{0}' names no instance")]
+    NoInstance(String),
+    #[error("the data of an event of kind '{kind}' cannot be read")]
+    Data { kind: String, source: serde_json::Error },
+}
+
+impl Change {
+    pub fn row(&self) -> RowKey {
+        match self {
+            Self::Registered { id, .. } | Self::Updated { id, .. } | Self::Unregistered { id, .. } => {
+                RowKey::Instance(*id)
+            }
+            Self::HealthChanged(change) => RowKey::Instance(change.id),
+            Self::ConfigPut { key, .. } | Self::ConfigDeleted { key, .. } => RowKey::Config(key.clone()),
+        }
+    }
+
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Registered { .. } => "service_registered",
+            Self::Updated { .. } => "service_updated",
+            Self::Unregistered { .. } => "service_unregistered",
+            Self::HealthChanged(change) if change.old == change.new.status => "failure_counted",
+            Self::HealthChanged(_) => "status_change",
+            Self::ConfigPut { .. } => "config_updated",
+            Self::ConfigDeleted { .. } => "config_deleted",
+        }
+    }
+
+    pub fn service(&self) -> &ServiceName {
+        match self {
+            Self::Registered { service, .. }
+            | Self::Updated { service, .. }
+            | Self::Unregistered { service, .. } => service,
+            Self::HealthChanged(change) => &change.service,
+            Self::ConfigPut { key, .. } | Self::ConfigDeleted { key, .. } => &key.service,
+        }
+    }
+
+    pub fn instance(&self) -> Option<InstanceId> {
+        match self.row() {
+            RowKey::Instance(id) => Some(id),
+            RowKey::Config(_) => None,
+        }
+    }
+
+    /// The data as the log keeps it.
+    pub fn data(&self) -> Result<String, serde_json::Error> {
+        let service_name = self.service().as_str();
+        match self {
+            Self::Registered { key, spec, health, .. } => serde_json::to_string(&RegisteredData {
+                service_name,
+                version: 1,
+                key: key.clone(),
+                health: *health,
+                instance: spec.clone(),
+            }),
+            Self::Updated { version, spec, health, .. } => serde_json::to_string(&UpdatedData {
+                service_name,
+                version: *version,
+                health: *health,
+                instance: spec.clone(),
+            }),
+            Self::Unregistered { key, version, .. } => {
+                serde_json::to_string(&UnregisteredData { service_name, version: *version, key: key.clone() })
+            }
+            Self::HealthChanged(change) => serde_json::to_string(&HealthData {
+                service_name,
+                version: change.version,
+                old_status: change.old,
+                new_status: change.new.status,
+                failures: change.new.failures,
+                changes: change.new.changes,
+                cause: change.cause,
+                output: change.output.clone(),
+            }),
+            Self::ConfigPut { key, version, content, comment } => serde_json::to_string(&ConfigData {
+                service_name,
+                environment: key.environment.clone(),
+                version: *version,
+                content: Some(content.clone()),
+                comment: comment.clone(),
+            }),
+            Self::ConfigDeleted { key, version, comment } => serde_json::to_string(&ConfigData {
+                service_name,
+                environment: key.environment.clone(),
+                version: *version,
+                content: None,
+                comment: comment.clone(),
+            }),
+        }
+    }
+
+    /// The inverse of `kind`, `service`, `instance` and `data`.
+    pub fn read(kind: &str, service: &str, instance: Option<Uuid>, data: &str) -> Result<Self, Unreadable> {
+        let fault = |source: serde_json::Error| Unreadable::Data { kind: kind.to_owned(), source };
+        let service =
+            ServiceName::parse(service).map_err(|fault_| fault(serde::de::Error::custom(fault_)))?;
+        let id = || instance.map(InstanceId).ok_or_else(|| Unreadable::NoInstance(kind.to_owned()));
+        Ok(match kind {
+            "service_registered" => {
+                let data: RegisteredData<&str> = parse(data).map_err(fault)?;
+                Self::Registered {
+                    id: id()?,
+                    service,
+                    key: data.key,
+                    spec: data.instance,
+                    health: data.health,
+                }
+            }
+            "service_updated" => {
+                let data: UpdatedData<&str> = parse(data).map_err(fault)?;
+                let UpdatedData { version, health, instance: spec, .. } = data;
+                Self::Updated { id: id()?, service, version, spec, health }
+            }
+            "service_unregistered" => {
+                let data: UnregisteredData<&str> = parse(data).map_err(fault)?;
+                Self::Unregistered { id: id()?, service, key: data.key, version: data.version }
+            }
+            "status_change" | "failure_counted" => {
+                let data: HealthData<&str> = parse(data).map_err(fault)?;
+                let new = Health { status: data.new_status, failures: data.failures, changes: data.changes };
+                let HealthData { version, old_status: old, cause, output, .. } = data;
+                Self::HealthChanged(HealthChanged { id: id()?, service, version, old, new, cause, output })
+            }
+            "config_updated" | "config_deleted" => {
+                let data: ConfigData<&str> = parse(data).map_err(fault)?;
+                let ConfigData { environment, version, content, comment, .. } = data;
+                let key = ConfigKey { service, environment };
+                match content {
+                    Some(content) => Self::ConfigPut { key, version, content, comment },
+                    None => Self::ConfigDeleted { key, version, comment },
+                }
+            }
+            other => return Err(Unreadable::Kind(other.to_owned())),
+        })
+    }
+}
+
+fn parse<'a, T: Deserialize<'a>>(data: &'a str) -> Result<T, serde_json::Error> {
+    serde_json::from_str(data)
+}
+
+/// A specification as it stands in the log and in its row.
+pub fn read_spec<T: DeserializeOwned>(text: &str) -> Result<T, serde_json::Error> {
+    serde_json::from_str(text)
+}
+
+#[derive(Serialize, Deserialize)]
+struct RegisteredData<Name> {
+    service_name: Name,
+    version: Version,
+    key: Key,
+    #[serde(flatten)]
+    health: Health,
+    instance: Arc<Spec>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct UpdatedData<Name> {
+    service_name: Name,
+    version: Version,
+    #[serde(flatten)]
+    health: Health,
+    instance: Arc<Spec>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct UnregisteredData<Name> {
+    service_name: Name,
+    version: Version,
+    key: Key,
+}
+
+#[derive(Serialize, Deserialize)]
+struct HealthData<Name> {
+    service_name: Name,
+    version: Version,
+    old_status: Status,
+    new_status: Status,
+    failures: u32,
+    changes: u32,
+    cause: Cause,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    output: Option<Arc<str>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ConfigData<Name> {
+    service_name: Name,
+    environment: Environment,
+    version: Version,
+    content: Option<Content>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    comment: Option<Arc<str>>,
+}

@@ -1,0 +1,21 @@
+//! The rules of the registry, pure: state, a command and the time go in; events or a refusal come out.
+//!
+//! Nothing here reads a clock, opens a socket or knows SQL or HTTP, so the same code builds the state on the
+//! writer, on every follower and at start, and every rule can be tested as a table.
+
+pub mod config_entry;
+pub mod event;
+pub mod fault;
+pub mod health;
+pub mod ids;
+pub mod instance;
+pub mod registry;
+pub mod target;
+
+pub use config_entry::{ConfigEntry, ConfigKey, Content};
+pub use event::{Change, Event};
+pub use fault::{Fault, Violation};
+pub use health::{Cause, Health, Status};
+pub use ids::{Environment, Host, InstanceId, Key, Revision, ServiceName, Version};
+pub use instance::{Checks, Instance, Metadata, ServiceType, Spec};
+pub use registry::{Command, Precondition, Refusal, Row, RowKey, State, decide, evolve};

@@ -1,0 +1,338 @@
+//! `decide` says what a command changes; `evolve` says what a row is after a change.
+//!
+//! Both are total and pure. `decide` reads the state through `State` alone, so that the writer can note which rows
+//! a decision rests on and have the database guard exactly those.
+
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use super::{
+    config_entry::{ConfigEntry, ConfigKey, Content},
+    event::{Change, Event, HealthChanged},
+    health::Cause,
+    ids::{InstanceId, Key, ServiceName, Version},
+    instance::{Instance, Spec},
+};
+
+/// What can be asked of the registry, by whichever door.
+#[derive(Clone, Debug)]
+pub enum Command {
+    RegisterInstance(RegisterInstance),
+    UpdateInstance(UpdateInstance),
+    UnregisterInstance { id: InstanceId, precondition: Precondition },
+    ReportHealth(ReportHealth),
+    PutConfig { key: ConfigKey, content: Content, comment: Option<Arc<str>>, precondition: Precondition },
+    DeleteConfig { key: ConfigKey, comment: Option<Arc<str>>, precondition: Precondition },
+}
+
+#[derive(Clone, Debug)]
+pub struct RegisterInstance {
+    /// The id it gets when it is new.
+    pub new_id: InstanceId,
+    pub service: ServiceName,
+    /// The client's own key; none given, its address is its identity.
+    pub key: Option<Key>,
+    pub spec: Arc<Spec>,
+    pub precondition: Precondition,
+}
+
+#[derive(Clone, Debug)]
+pub struct UpdateInstance {
+    pub id: InstanceId,
+    pub service: ServiceName,
+    pub key: Option<Key>,
+    pub spec: Arc<Spec>,
+    pub precondition: Precondition,
+}
+
+#[derive(Clone, Debug)]
+pub struct ReportHealth {
+    pub id: InstanceId,
+    pub healthy: bool,
+    pub cause: Cause,
+    pub output: Option<Arc<str>>,
+    /// For a verdict of the checker: the URL that it asked. When the instance has another one by now, the verdict
+    /// is about something that no longer exists.
+    pub judged: Option<Arc<str>>,
+}
+
+/// What the caller knows, or demands, of the row it changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Precondition {
+    #[default]
+    None,
+    Exists,
+    Absent,
+    Version(Vec<Version>),
+}
+
+impl Precondition {
+    fn check(&self, current: Option<Version>) -> Result<(), Refusal> {
+        let met = match self {
+            Self::None => true,
+            Self::Exists => current.is_some(),
+            Self::Absent => current.is_none(),
+            Self::Version(wanted) => current.is_some_and(|version| wanted.contains(&version)),
+        };
+        if met { Ok(()) } else { Err(Refusal::PreconditionFailed { current }) }
+    }
+}
+
+/// Why a command changes nothing, though it could be understood.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Refusal {
+    #[error("there is no such service instance")]
+    NoSuchInstance,
+    #[error("there is no such configuration")]
+    NoSuchConfig,
+    #[error("the precondition does not hold")]
+    PreconditionFailed { current: Option<Version> },
+    #[error("'{field}' is part of the instance's identity and cannot be changed")]
+    IdentityChanged { field: &'static str },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RowKey {
+    Instance(InstanceId),
+    Config(ConfigKey),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Row {
+    Instance(Arc<Instance>),
+    Config(Arc<ConfigEntry>),
+}
+
+impl Row {
+    pub fn version(&self) -> Version {
+        match self {
+            Self::Instance(instance) => instance.version,
+            Self::Config(entry) => entry.version,
+        }
+    }
+}
+
+/// The state that a decision rests on.
+pub trait State {
+    fn instance(&self, id: InstanceId) -> Option<Arc<Instance>>;
+    fn instance_at(&self, service: &ServiceName, key: &Key) -> Option<Arc<Instance>>;
+    /// The row of a configuration, a deleted one's too.
+    fn config(&self, key: &ConfigKey) -> Option<Arc<ConfigEntry>>;
+}
+
+/// The changes a command makes: none where all is already as it asks.
+pub fn decide(state: &impl State, command: &Command) -> Result<Option<Change>, Refusal> {
+    match command {
+        Command::RegisterInstance(command) => register(state, command),
+        Command::UpdateInstance(command) => update(state, command),
+        Command::UnregisterInstance { id, precondition } => unregister(state, *id, precondition),
+        Command::ReportHealth(command) => report_health(state, command),
+        Command::PutConfig { key, content, comment, precondition } => {
+            put_config(state, key, content, comment.as_ref(), precondition)
+        }
+        Command::DeleteConfig { key, comment, precondition } => {
+            delete_config(state, key, comment.as_ref(), precondition)
+        }
+    }
+}
+
+fn register(state: &impl State, command: &RegisterInstance) -> Result<Option<Change>, Refusal> {
+    let RegisterInstance { new_id, service, key, spec, precondition } = command;
+    let key = key.clone().unwrap_or_else(|| Key::address(&spec.host, spec.port));
+    let current = state.instance_at(service, &key);
+    precondition.check(current.as_ref().map(|instance| instance.version))?;
+    Ok(match current {
+        Some(instance) => replace_spec(&instance, spec),
+        None => Some(Change::Registered {
+            id: *new_id,
+            service: service.clone(),
+            key,
+            spec: spec.clone(),
+            health: spec.checks.first_health(),
+        }),
+    })
+}
+
+fn update(state: &impl State, command: &UpdateInstance) -> Result<Option<Change>, Refusal> {
+    let UpdateInstance { id, service, key, spec, precondition } = command;
+    let instance = state.instance(*id).ok_or(Refusal::NoSuchInstance)?;
+    precondition.check(Some(instance.version))?;
+    let identity_changed = |field| Err(Refusal::IdentityChanged { field });
+    if *service != instance.service {
+        return identity_changed("name");
+    }
+    if key.as_ref().is_some_and(|key| key.as_str() != instance.key.as_str()) {
+        return identity_changed("key");
+    }
+    if !instance.key.is_given() && spec.host != instance.spec.host {
+        return identity_changed("host");
+    }
+    if !instance.key.is_given() && spec.port != instance.spec.port {
+        return identity_changed("port");
+    }
+    Ok(replace_spec(&instance, spec))
+}
+
+/// Health outlives a new specification, unless somebody else is to ask after it now.
+fn replace_spec(instance: &Instance, spec: &Arc<Spec>) -> Option<Change> {
+    if *instance.spec == **spec {
+        return None;
+    }
+    let health = if instance.spec.checks == spec.checks {
+        instance.health
+    } else {
+        instance.health.restarted_as(spec.checks.first_health())
+    };
+    Some(Change::Updated {
+        id: instance.id,
+        service: instance.service.clone(),
+        version: instance.version + 1,
+        spec: spec.clone(),
+        health,
+    })
+}
+
+fn unregister(
+    state: &impl State,
+    id: InstanceId,
+    precondition: &Precondition,
+) -> Result<Option<Change>, Refusal> {
+    let instance = state.instance(id).ok_or(Refusal::NoSuchInstance)?;
+    precondition.check(Some(instance.version))?;
+    Ok(Some(Change::Unregistered {
+        id,
+        service: instance.service.clone(),
+        key: instance.key.clone(),
+        version: instance.version + 1,
+    }))
+}
+
+fn report_health(state: &impl State, command: &ReportHealth) -> Result<Option<Change>, Refusal> {
+    let instance = state.instance(command.id).ok_or(Refusal::NoSuchInstance)?;
+    if let Some(judged) = &command.judged
+        && instance.spec.poll_url().as_deref() != Some(judged)
+    {
+        return Ok(None);
+    }
+    let thresholds = instance.spec.checks.thresholds();
+    Ok(instance.health.after_report(command.healthy, thresholds).map(|new| {
+        Change::HealthChanged(HealthChanged {
+            id: instance.id,
+            service: instance.service.clone(),
+            version: instance.version + 1,
+            old: instance.health.status,
+            new,
+            cause: command.cause,
+            output: command.output.clone(),
+        })
+    }))
+}
+
+fn put_config(
+    state: &impl State,
+    key: &ConfigKey,
+    content: &Content,
+    comment: Option<&Arc<str>>,
+    precondition: &Precondition,
+) -> Result<Option<Change>, Refusal> {
+    let row = state.config(key);
+    let live = row.as_ref().filter(|entry| entry.content.is_some());
+    precondition.check(live.map(|entry| entry.version))?;
+    if live.is_some_and(|entry| entry.content.as_ref() == Some(content)) {
+        return Ok(None);
+    }
+    Ok(Some(Change::ConfigPut {
+        key: key.clone(),
+        version: row.as_ref().map_or(1, |entry| entry.version + 1),
+        content: content.clone(),
+        comment: comment.cloned(),
+    }))
+}
+
+fn delete_config(
+    state: &impl State,
+    key: &ConfigKey,
+    comment: Option<&Arc<str>>,
+    precondition: &Precondition,
+) -> Result<Option<Change>, Refusal> {
+    let entry = state.config(key).filter(|entry| entry.content.is_some()).ok_or(Refusal::NoSuchConfig)?;
+    precondition.check(Some(entry.version))?;
+    Ok(Some(Change::ConfigDeleted {
+        key: key.clone(),
+        version: entry.version + 1,
+        comment: comment.cloned(),
+    }))
+}
+
+/// The row after an event. A change of a row that is not there leaves it absent.
+pub fn evolve(row: Option<&Row>, event: &Event) -> Option<Row> {
+    match &event.change {
+        Change::Registered { id, service, key, spec, health } => Some(Row::Instance(Arc::new(Instance {
+            id: *id,
+            service: service.clone(),
+            key: key.clone(),
+            spec: spec.clone(),
+            health: *health,
+            registered_at: event.time,
+            updated_at: event.time,
+            version: 1,
+            revision: event.revision,
+        }))),
+        Change::Updated { version, spec, health, .. } => changed_instance(row, event, *version, |instance| {
+            instance.spec = spec.clone();
+            instance.health = *health;
+        }),
+        Change::HealthChanged(change) => {
+            changed_instance(row, event, change.version, |instance| instance.health = change.new)
+        }
+        Change::Unregistered { .. } => None,
+        Change::ConfigPut { key, version, content, comment } => {
+            let created_at = match row {
+                Some(Row::Config(entry)) if entry.content.is_some() => entry.created_at,
+                _ => event.time,
+            };
+            Some(Row::Config(Arc::new(ConfigEntry {
+                key: key.clone(),
+                content: Some(content.clone()),
+                comment: comment.clone(),
+                actor: event.actor.clone(),
+                created_at,
+                updated_at: event.time,
+                version: *version,
+                revision: event.revision,
+            })))
+        }
+        Change::ConfigDeleted { version, comment, .. } => match row {
+            Some(Row::Config(entry)) => Some(Row::Config(Arc::new(ConfigEntry {
+                content: None,
+                comment: comment.clone(),
+                actor: event.actor.clone(),
+                updated_at: event.time,
+                version: *version,
+                revision: event.revision,
+                ..(**entry).clone()
+            }))),
+            _ => None,
+        },
+    }
+}
+
+fn changed_instance(
+    row: Option<&Row>,
+    event: &Event,
+    version: Version,
+    change: impl FnOnce(&mut Instance),
+) -> Option<Row> {
+    let Some(Row::Instance(instance)) = row else { return None };
+    let mut instance = (**instance).clone();
+    change(&mut instance);
+    instance.version = version;
+    instance.updated_at = event.time;
+    instance.revision = event.revision;
+    Some(Row::Instance(Arc::new(instance)))
+}
+
+#[cfg(test)]
+#[path = "registry_tests.rs"]
+mod tests;

@@ -1,0 +1,282 @@
+//! Each command against each state that matters to it.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::*;
+use crate::domain::{Checks, Environment, Health, Status, instance::tests::spec};
+
+#[derive(Default)]
+struct Rows(BTreeMap<RowKey, Row>);
+
+impl State for Rows {
+    fn instance(&self, id: InstanceId) -> Option<Arc<Instance>> {
+        match self.0.get(&RowKey::Instance(id)) {
+            Some(Row::Instance(instance)) => Some(instance.clone()),
+            _ => None,
+        }
+    }
+
+    fn instance_at(&self, service: &ServiceName, key: &Key) -> Option<Arc<Instance>> {
+        self.0.values().find_map(|row| match row {
+            Row::Instance(instance) if instance.service == *service && instance.key == *key => {
+                Some(instance.clone())
+            }
+            _ => None,
+        })
+    }
+
+    fn config(&self, key: &ConfigKey) -> Option<Arc<ConfigEntry>> {
+        match self.0.get(&RowKey::Config(key.clone())) {
+            Some(Row::Config(entry)) => Some(entry.clone()),
+            _ => None,
+        }
+    }
+}
+
+/// A registry whose every change goes through the log's text and back.
+#[derive(Default)]
+struct Registry {
+    rows: Rows,
+    revision: i64,
+}
+
+impl Registry {
+    fn run(&mut self, command: &Command) -> Result<Option<Change>, Refusal> {
+        let Some(change) = decide(&self.rows, command)? else { return Ok(None) };
+        let read = Change::read(
+            change.kind(),
+            change.service().as_str(),
+            change.instance().map(|id| id.0),
+            &change.data().unwrap(),
+        );
+        assert_eq!(read.unwrap(), change);
+        self.revision += 1;
+        let event = Event { revision: self.revision, time: at(self.revision), actor: "me".into(), change };
+        let key = event.change.row();
+        match evolve(self.rows.0.get(&key), &event) {
+            Some(row) => self.rows.0.insert(key, row),
+            None => self.rows.0.remove(&key),
+        };
+        Ok(Some(event.change))
+    }
+}
+
+fn at(second: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(second, 0).unwrap()
+}
+
+fn id(n: u128) -> InstanceId {
+    InstanceId(Uuid::from_u128(n))
+}
+
+fn name(text: &str) -> ServiceName {
+    ServiceName::parse(text).unwrap()
+}
+
+fn registration(new_id: u128, spec: Spec) -> RegisterInstance {
+    RegisterInstance {
+        new_id: id(new_id),
+        service: name("orders"),
+        key: None,
+        spec: Arc::new(spec),
+        precondition: Precondition::None,
+    }
+}
+
+fn register_command(new_id: u128, spec: Spec) -> Command {
+    Command::RegisterInstance(registration(new_id, spec))
+}
+
+fn report(of: u128, healthy: bool) -> Command {
+    Command::ReportHealth(ReportHealth {
+        id: id(of),
+        healthy,
+        cause: Cause::Report,
+        output: Some("because".into()),
+        judged: None,
+    })
+}
+
+#[test]
+fn registering_again_keeps_the_identity_and_takes_what_is_new() {
+    let mut registry = Registry::default();
+    registry.run(&register_command(1, spec("a", 80))).unwrap();
+    assert_eq!(registry.run(&register_command(2, spec("a", 80))), Ok(None));
+    registry.run(&report(1, true)).unwrap();
+    registry.run(&register_command(3, Spec { weight: 9, ..spec("a", 80) })).unwrap();
+    let instance = registry.rows.instance(id(1)).unwrap();
+    assert_eq!((instance.version, instance.revision, instance.spec.weight), (3, 3, 9));
+    assert_eq!((instance.registered_at, instance.updated_at), (at(1), at(3)));
+    assert_eq!(instance.health.status, Status::Healthy);
+    assert_eq!(registry.rows.0.len(), 1);
+}
+
+#[test]
+fn a_given_key_and_an_address_are_two_identities() {
+    let mut registry = Registry::default();
+    registry.run(&register_command(1, spec("a", 80))).unwrap();
+    let keyed = RegisterInstance { key: Some(Key::given("a:80").unwrap()), ..registration(2, spec("a", 80)) };
+    registry.run(&Command::RegisterInstance(keyed.clone())).unwrap();
+    assert_eq!(registry.rows.0.len(), 2);
+    let moved = RegisterInstance { spec: Arc::new(spec("b", 81)), ..keyed };
+    registry.run(&Command::RegisterInstance(moved)).unwrap();
+    assert_eq!(registry.rows.instance(id(2)).unwrap().spec.host.as_str(), "b");
+}
+
+#[test]
+fn other_checks_begin_with_another_health() {
+    let mut registry = Registry::default();
+    registry.run(&register_command(1, spec("a", 80))).unwrap();
+    assert_eq!(registry.rows.instance(id(1)).unwrap().health, Health::UNKNOWN);
+    registry.run(&register_command(1, Spec { checks: Checks::Nobody, ..spec("a", 80) })).unwrap();
+    let health = registry.rows.instance(id(1)).unwrap().health;
+    assert_eq!((health.status, health.changes), (Status::Healthy, 1));
+    registry.run(&report(1, false)).unwrap();
+    assert_eq!(registry.rows.instance(id(1)).unwrap().health.status, Status::Unhealthy);
+}
+
+#[test]
+fn an_update_leaves_the_identity_alone() {
+    let mut registry = Registry::default();
+    registry.run(&register_command(1, spec("a", 80))).unwrap();
+    let update = |service: &str, key: Option<Key>, spec: Spec| {
+        Command::UpdateInstance(UpdateInstance {
+            id: id(1),
+            service: name(service),
+            key,
+            spec: Arc::new(spec),
+            precondition: Precondition::None,
+        })
+    };
+    for (command, field) in [
+        (update("other", None, spec("a", 80)), "name"),
+        (update("orders", Some(Key::given("k").unwrap()), spec("a", 80)), "key"),
+        (update("orders", None, spec("b", 80)), "host"),
+        (update("orders", None, spec("a", 81)), "port"),
+    ] {
+        assert_eq!(registry.run(&command), Err(Refusal::IdentityChanged { field }));
+    }
+    let shown = Some(Key::given("a:80").unwrap());
+    assert_eq!(registry.run(&update("orders", shown, spec("a", 80))), Ok(None));
+    assert!(registry.run(&update("orders", None, Spec { weight: 2, ..spec("a", 80) })).unwrap().is_some());
+}
+
+#[test]
+fn preconditions_hold_or_refuse_with_the_current_version() {
+    let mut registry = Registry::default();
+    let with = |precondition| {
+        Command::RegisterInstance(RegisterInstance {
+            precondition,
+            ..registration(1, Spec { weight: 5, ..spec("a", 80) })
+        })
+    };
+    let refused = |current| Err(Refusal::PreconditionFailed { current });
+    assert_eq!(registry.run(&with(Precondition::Version(vec![1]))), refused(None));
+    assert_eq!(registry.run(&with(Precondition::Exists)), refused(None));
+    registry.run(&with(Precondition::Absent)).unwrap();
+    assert_eq!(registry.run(&with(Precondition::Absent)), refused(Some(1)));
+    assert_eq!(registry.run(&with(Precondition::Version(vec![2, 3]))), refused(Some(1)));
+    assert_eq!(registry.run(&with(Precondition::Version(vec![7, 1]))), Ok(None));
+    let unregister =
+        |versions| Command::UnregisterInstance { id: id(1), precondition: Precondition::Version(versions) };
+    assert_eq!(registry.run(&unregister(vec![2])), refused(Some(1)));
+    assert!(registry.run(&unregister(vec![1])).unwrap().is_some());
+    assert_eq!(registry.run(&unregister(vec![1])), Err(Refusal::NoSuchInstance));
+}
+
+#[test]
+fn reports_move_the_version_until_the_instance_is_unhealthy() {
+    let mut registry = Registry::default();
+    registry.run(&register_command(1, spec("a", 80))).unwrap();
+    let mut kinds = Vec::new();
+    for healthy in [false, false, false, false, true, true] {
+        kinds.push(registry.run(&report(1, healthy)).unwrap().map(|change| change.kind()));
+    }
+    let expected = [
+        Some("status_change"),
+        Some("failure_counted"),
+        Some("status_change"),
+        None,
+        Some("status_change"),
+        None,
+    ];
+    assert_eq!(kinds, expected);
+    assert_eq!(registry.rows.instance(id(1)).unwrap().version, 5);
+    assert_eq!(registry.run(&report(9, true)), Err(Refusal::NoSuchInstance));
+}
+
+#[test]
+fn a_verdict_on_a_target_that_has_moved_is_dropped() {
+    let mut registry = Registry::default();
+    registry.run(&register_command(1, spec("a", 80))).unwrap();
+    let verdict = |judged: &str| {
+        Command::ReportHealth(ReportHealth {
+            id: id(1),
+            healthy: false,
+            cause: Cause::Check,
+            output: None,
+            judged: Some(judged.into()),
+        })
+    };
+    assert_eq!(registry.run(&verdict("http://a:80/old")), Ok(None));
+    assert!(registry.run(&verdict("http://a:80/health")).unwrap().is_some());
+}
+
+#[test]
+fn versions_of_a_configuration_go_on_after_its_deletion() {
+    let mut registry = Registry::default();
+    let key = ConfigKey { service: name("orders"), environment: Environment::default() };
+    let put = |text: &str, precondition| Command::PutConfig {
+        key: key.clone(),
+        content: Content::parse(text).unwrap(),
+        comment: Some("why".into()),
+        precondition,
+    };
+    let delete = |precondition| Command::DeleteConfig { key: key.clone(), comment: None, precondition };
+    assert_eq!(registry.run(&delete(Precondition::None)), Err(Refusal::NoSuchConfig));
+    registry.run(&put("{\"a\":1}", Precondition::Absent)).unwrap();
+    assert_eq!(registry.run(&put("{ \"a\": 1 }", Precondition::None)), Ok(None));
+    registry.run(&put("{\"a\":2}", Precondition::Version(vec![1]))).unwrap();
+    let refused = Err(Refusal::PreconditionFailed { current: Some(2) });
+    assert_eq!(registry.run(&put("{}", Precondition::Version(vec![1]))), refused);
+    assert_eq!(registry.run(&delete(Precondition::Version(vec![1]))), refused);
+    registry.run(&delete(Precondition::Exists)).unwrap();
+    assert_eq!(registry.run(&delete(Precondition::None)), Err(Refusal::NoSuchConfig));
+    registry.run(&put("{}", Precondition::Absent)).unwrap();
+    let entry = registry.rows.config(&key).unwrap();
+    assert_eq!((entry.version, entry.revision, entry.created_at), (4, 4, at(4)));
+}
+
+#[test]
+fn events_about_rows_that_are_not_there_leave_them_absent() {
+    let event = |change| Event { revision: 1, time: at(1), actor: "me".into(), change };
+    let key = ConfigKey { service: name("orders"), environment: Environment::default() };
+    let spec = Arc::new(spec("a", 80));
+    let service = name("orders");
+    let updated = Change::Updated { id: id(1), service, version: 2, spec, health: Health::UNKNOWN };
+    assert_eq!(evolve(None, &event(updated)), None);
+    assert_eq!(evolve(None, &event(Change::ConfigDeleted { key, version: 2, comment: None })), None);
+}
+
+#[test]
+fn data_that_cannot_be_read_is_named() {
+    let some = Some(Uuid::nil());
+    for (kind, service, instance, data, part) in [
+        ("odd", "a", some, "{}", "odd"),
+        ("service_registered", "a", some, "{}", "service_registered"),
+        (
+            "service_unregistered",
+            "a",
+            None,
+            r#"{"service_name":"a","version":1,"key":{"address":"a:1"}}"#,
+            "no instance",
+        ),
+        ("status_change", "a b", some, "{}", "status_change"),
+    ] {
+        let error = Change::read(kind, service, instance, data).unwrap_err();
+        assert!(error.to_string().contains(part), "{error}");
+    }
+}
