@@ -1,3 +1,11 @@
 //! rollcall: a service registry, health monitor and configuration service on `PostgreSQL`.
 
+pub mod app;
+pub mod clock;
 pub mod domain;
+pub mod liveness;
+pub mod log;
+pub mod settings;
+pub mod store;
+pub mod telemetry;
+pub mod view;

@@ -1,0 +1,241 @@
+-- The only ways into the log and the rows. All run as rollcall_owner, whoever calls them.
+set local role rollcall_owner;
+set local search_path = rollcall, pg_temp;
+
+-- Takes the next generation of a replica's writer, under the head lock: what its older connections still have under
+-- way either comes before this or is refused.
+create function open_writer(p_replica uuid) returns bigint
+language plpgsql security definer set search_path = rollcall, pg_temp as $$
+declare
+  taken bigint;
+begin
+  perform 1 from log_head for no key update;
+  insert into replicas as r (id, generation) values (p_replica, 1)
+    on conflict (id) do update set generation = r.generation + 1
+    returning generation into taken;
+  return taken;
+end $$;
+
+-- Appends a batch of groups. A group is written as a whole or not at all: it names each row that it changes with the
+-- version that it had, and each row that it only read (guards; version 0 = must not exist).
+--
+-- The order of things matters. The head is locked first, so that what is read afterwards (each statement of a
+-- function sees what was committed before it began) is the newest there is. Rows held by a stranger are skipped, so
+-- that an idle session somewhere delays its own rows only. The lock is released by the commit, when the rows and
+-- events are visible: revision order is commit order.
+--
+-- state: 'done' (see outcomes), 'known' (this batch had been written before: its outcomes), 'epoch' (the log is in
+-- another epoch), 'forked' (the caller's revision is not in this log), 'superseded' (a newer connection writes).
+create function append(
+  p_batch uuid, p_replica uuid, p_generation bigint, p_epoch integer, p_revision bigint, p_anchor bytea,
+  p_now timestamptz, p_groups integer,
+  -- instances: at most one change a row. before 0: new. after 0: gone.
+  i_group integer[], i_id uuid[], i_before bigint[], i_after bigint[], i_event integer[], i_service text[],
+  i_key text[], i_key_given boolean[], i_status text[], i_failures integer[], i_changes integer[], i_spec text[],
+  i_registered timestamptz[],
+  -- configuration entries. before 0: new.
+  c_group integer[], c_id uuid[], c_before bigint[], c_after bigint[], c_event integer[], c_service text[],
+  c_environment text[], c_content text[], c_comment text[], c_actor text[], c_created timestamptz[],
+  -- rows that were only read
+  g_group integer[], g_table text[], g_id uuid[], g_version bigint[],
+  -- events, in the order of the batch
+  e_group integer[], e_kind text[], e_service text[], e_instance uuid[], e_actor text[], e_origin text[],
+  e_request text[], e_data text[]
+) returns table (state text, epoch integer, rev_from bigint, rev_to bigint, hash bytea, outcomes smallint[])
+language plpgsql security definer
+set search_path = rollcall, pg_temp
+-- Plans are kept for the life of a connection, and were perhaps made when the tables were small: rows are looked up
+-- by their keys, whatever the statistics said on that day.
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+as $$
+#variable_conflict use_column
+declare
+  head      log_head;
+  known     batches;
+  top       bigint;
+  top_hash  bytea;
+  held_i    uuid[];
+  held_c    uuid[];
+  result    smallint[];
+  rev       bigint[];
+  last      bigint;
+  lines     text;
+  new_hash  bytea;
+begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'append needs READ COMMITTED: a snapshot from before the head lock would be stale';
+  end if;
+  select * into head from log_head for no key update;
+
+  select * into known from batches b where b.batch = p_batch;
+  if found then
+    return query select 'known', known.epoch, known.rev_from, known.rev_to, known.hash, known.outcomes;
+    return;
+  end if;
+  if p_generation is distinct from (select r.generation from replicas r where r.id = p_replica) then
+    return query select 'superseded', head.epoch, null::bigint, null::bigint, null::bytea, null::smallint[];
+    return;
+  end if;
+  if head.epoch <> p_epoch then
+    return query select 'epoch', head.epoch, null::bigint, null::bigint, null::bytea, null::smallint[];
+    return;
+  end if;
+  if p_revision > 0 and not exists (select from batches b where b.rev_to = p_revision and b.hash = p_anchor) then
+    return query select 'forked', head.epoch, null::bigint, null::bigint, null::bytea, null::smallint[];
+    return;
+  end if;
+  select b.rev_to, b.hash into top, top_hash from batches b order by b.rev_to desc limit 1;
+  top := greatest(coalesce(top, 0), head.floor);
+
+  select array_agg(r.id) into held_i from (
+    select r.id from instances r join (select distinct w.id from unnest(i_id) w(id)) w on w.id = r.id
+    order by r.id for no key update of r skip locked) r;
+  select array_agg(r.id) into held_c from (
+    select r.id from config_entries r join (select distinct w.id from unnest(c_id) w(id)) w on w.id = r.id
+    order by r.id for no key update of r skip locked) r;
+
+  -- the worst that is wrong with each group: 1 a version or an identity differs, 2 a row is held by a stranger
+  with wrong(g, what) as (
+    select w.g, case when coalesce(r.version, 0) <> w.before then 1 else 2 end
+      from unnest(i_group, i_id, i_before) w(g, id, before) left join instances r on r.id = w.id
+      where coalesce(r.version, 0) <> w.before
+         or (r.id is not null and not exists (select from unnest(held_i) h(id) where h.id = r.id))
+    union all
+    select w.g, 1
+      from unnest(i_group, i_id, i_before, i_service, i_key, i_key_given) w(g, id, before, service, key, given)
+      join instances r on r.service = w.service and r.key = w.key and r.key_given = w.given
+      where w.before = 0
+        and not exists (select from unnest(i_group, i_id, i_after) d(g, id, after)
+                        where d.g = w.g and d.id = r.id and d.after = 0)
+    union all
+    select w.g, case when coalesce(r.version, 0) <> w.before then 1 else 2 end
+      from unnest(c_group, c_id, c_before) w(g, id, before) left join config_entries r on r.id = w.id
+      where coalesce(r.version, 0) <> w.before
+         or (r.id is not null and not exists (select from unnest(held_c) h(id) where h.id = r.id))
+    union all
+    select w.g, 1 from unnest(g_group, g_table, g_id, g_version) w(g, tab, id, version)
+      left join instances r on r.id = w.id where w.tab = 'instances' and coalesce(r.version, 0) <> w.version
+    union all
+    select w.g, 1 from unnest(g_group, g_table, g_id, g_version) w(g, tab, id, version)
+      left join config_entries r on r.id = w.id where w.tab = 'config_entries' and coalesce(r.version, 0) <> w.version
+  ), worst(g, what) as (select wrong.g, min(wrong.what) from wrong group by wrong.g)
+  select array_agg(coalesce(w.what, 0)::smallint order by n.g) into result
+    from generate_series(1, p_groups) n(g) left join worst w on w.g = n.g;
+
+  -- the events of the groups that fit, numbered in the order of the batch
+  select array_agg(n.rev order by n.o), max(n.rev) into rev, last from (
+    select e.o, case when result[e.g] = 0 then top + count(*) filter (where result[e.g] = 0) over (order by e.o) end
+    from unnest(e_group) with ordinality e(g, o)) n(o, rev);
+  if last is null then
+    return query select 'done', head.epoch, null::bigint, null::bigint, null::bytea, result;
+    return;
+  end if;
+  if last >= head.partitions_end - 1000000 then
+    perform ensure_partitions(top + 1, last);
+  end if;
+
+  delete from instances r using unnest(i_group, i_id, i_after) w(g, id, after)
+    where r.id = w.id and w.after = 0 and result[w.g] = 0;
+  delete from liveness r using unnest(i_group, i_id, i_after) w(g, id, after)
+    where r.instance = w.id and w.after = 0 and result[w.g] = 0;
+  update instances r set version = w.after, revision = rev[w.event], status = w.status, failures = w.failures,
+      health_changes = w.changes, spec = w.spec, updated_at = p_now
+    from unnest(i_group, i_id, i_before, i_after, i_event, i_status, i_failures, i_changes, i_spec)
+      w(g, id, before, after, event, status, failures, changes, spec)
+    where r.id = w.id and w.before > 0 and w.after > 0 and result[w.g] = 0;
+  insert into instances (id, service, key, key_given, version, revision, status, failures, health_changes, spec,
+                         registered_at, updated_at)
+    select w.id, w.service, w.key, w.given, w.after, rev[w.event], w.status, w.failures, w.changes, w.spec,
+           w.registered, p_now
+    from unnest(i_group, i_id, i_before, i_after, i_event, i_service, i_key, i_key_given, i_status, i_failures,
+                i_changes, i_spec, i_registered)
+      w(g, id, before, after, event, service, key, given, status, failures, changes, spec, registered)
+    where w.before = 0 and w.after > 0 and result[w.g] = 0;
+
+  update config_entries r set version = w.after, revision = rev[w.event], content = w.content, comment = w.comment,
+      actor = w.actor, created_at = w.created, updated_at = p_now
+    from unnest(c_group, c_id, c_before, c_after, c_event, c_content, c_comment, c_actor, c_created)
+      w(g, id, before, after, event, content, comment, actor, created)
+    where r.id = w.id and w.before > 0 and result[w.g] = 0;
+  insert into config_entries (id, service, environment, version, revision, content, comment, actor, created_at,
+                              updated_at)
+    select w.id, w.service, w.environment, w.after, rev[w.event], w.content, w.comment, w.actor, w.created, p_now
+    from unnest(c_group, c_id, c_before, c_after, c_event, c_service, c_environment, c_content, c_comment, c_actor,
+                c_created)
+      w(g, id, before, after, event, service, environment, content, comment, actor, created)
+    where w.before = 0 and result[w.g] = 0;
+
+  insert into events (revision, epoch, time, kind, service, instance, actor, origin, request_id, data)
+    select rev[e.o], head.epoch, p_now, e.kind, e.service, e.instance, e.actor, e.origin, e.request, e.data
+    from unnest(e_kind, e_service, e_instance, e_actor, e_origin, e_request, e_data) with ordinality
+      e(kind, service, instance, actor, origin, request, data, o)
+    where rev[e.o] is not null order by e.o;
+  select string_agg(event_line(rev[e.o], head.epoch, p_now, e.kind, e.service, e.instance, e.actor, e.origin,
+                               e.request, e.data), E'\n' order by e.o) into lines
+    from unnest(e_kind, e_service, e_instance, e_actor, e_origin, e_request, e_data) with ordinality
+      e(kind, service, instance, actor, origin, request, data, o)
+    where rev[e.o] is not null;
+  -- every version that a configuration went through in this batch, not only the last
+  insert into config_versions (id, version, revision, content, comment, actor, created_at)
+    select w.id, (e.data::json ->> 'version')::bigint, rev[e.o], nullif((e.data::json -> 'content')::text, 'null'),
+           e.data::json ->> 'comment', e.actor, p_now
+    from unnest(e_group, e_kind, e_service, e_actor, e_data) with ordinality e(g, kind, service, actor, data, o)
+    join unnest(c_group, c_id, c_service, c_environment) w(g, id, service, environment)
+      on w.g = e.g and w.service = e.service and w.environment = e.data::json ->> 'environment'
+    where rev[e.o] is not null and e.kind in ('config_updated', 'config_deleted');
+
+  new_hash := batch_hash(top_hash, top + 1, last, head.epoch, lines);
+  insert into batches values (p_batch, head.epoch, top + 1, last, new_hash, result, p_replica, clock_timestamp());
+  return query select 'done', head.epoch, top + 1, last, new_hash, result;
+end $$;
+
+-- Writes what liveness gathered since the last flush, and tells the other replicas. A flush that is repeated because
+-- its answer was lost is known by its number and not counted twice. Returns whether it was new.
+create function flush_liveness(
+  p_replica uuid, p_flush bigint, p_instance uuid[], p_last_seen timestamptz[], p_last_check timestamptz[],
+  p_latency_ms real[], p_output text[], p_load real[], p_failures bigint[], p_changes integer[]
+) returns boolean
+language plpgsql security definer set search_path = rollcall, pg_temp as $$
+begin
+  perform 1 from liveness_head for no key update;
+  insert into replicas as r (id, generation, flush) values (p_replica, 0, p_flush)
+    on conflict (id) do update set flush = p_flush where r.flush < p_flush;
+  if not found then
+    return false;
+  end if;
+  with written as (
+    insert into liveness as l (instance, last_seen, last_check, latency_ms, output, load, failures, changes)
+      select w.* from unnest(p_instance, p_last_seen, p_last_check, p_latency_ms, p_output, p_load, p_failures,
+                             p_changes)
+          w(instance, last_seen, last_check, latency_ms, output, load, failures, changes)
+        join instances i on i.id = w.instance
+        order by w.instance
+      on conflict (instance) do update set
+        last_seen = greatest(l.last_seen, excluded.last_seen),
+        last_check = greatest(l.last_check, excluded.last_check),
+        latency_ms = case when excluded.last_check >= coalesce(l.last_check, '-infinity') then excluded.latency_ms
+                     else l.latency_ms end,
+        output = case when excluded.last_check >= coalesce(l.last_check, '-infinity') then excluded.output
+                 else l.output end,
+        load = coalesce(excluded.load, l.load),
+        failures = case when excluded.changes = l.changes then l.failures + excluded.failures
+                        when excluded.changes > l.changes then excluded.failures
+                        else l.failures end,
+        changes = greatest(l.changes, excluded.changes)
+      returning l.*
+  )
+  insert into liveness_feed (seq, at, instance, last_seen, last_check, latency_ms, output, load, failures, changes)
+    select coalesce((select max(f.seq) from liveness_feed f), 0) + 1, clock_timestamp(), array_agg(w.instance),
+           array_agg(w.last_seen), array_agg(w.last_check), array_agg(w.latency_ms), array_agg(w.output),
+           array_agg(w.load), array_agg(w.failures), array_agg(w.changes)
+    from written w having count(*) > 0;
+  -- the newest row stays, so that the numbers go on
+  delete from liveness_feed f where f.at < clock_timestamp() - interval '1 minute'
+    and f.seq < (select max(n.seq) from liveness_feed n);
+  return true;
+end $$;
+
+revoke all on all functions in schema rollcall from public;
+grant execute on function open_writer, append, flush_liveness, event_line, batch_hash to rollcall_app;
+
+reset role;

@@ -1,0 +1,44 @@
+//! The log as history, for the audit.
+
+use super::{App, AppError};
+use crate::{domain::Revision, store::history};
+
+pub use crate::store::history::{EventQuery, EventRecord};
+
+/// How much of the chain one call of the database checks.
+const BATCHES_A_PAGE: i64 = 500;
+
+/// Whether the chain of hashes holds, and from where to where it was checked.
+#[derive(Clone, Debug)]
+pub struct Verification {
+    pub ok: bool,
+    pub from: Revision,
+    pub to: Revision,
+    pub head: Revision,
+    pub broken_at: Option<Revision>,
+}
+
+impl App {
+    pub async fn events(&self, query: EventQuery) -> Result<(Vec<EventRecord>, Revision), AppError> {
+        Ok(history::events(&self.0.lanes, &query).await?)
+    }
+
+    /// Checks the whole chain, page by page, up to the head.
+    pub async fn verify(&self) -> Result<Verification, AppError> {
+        let mut whole = Verification { ok: true, from: 0, to: 0, head: 0, broken_at: None };
+        loop {
+            let page = history::verify(&self.0.lanes, whole.to, BATCHES_A_PAGE).await?;
+            if whole.from == 0 {
+                whole.from = page.from;
+            }
+            whole.head = page.head;
+            if page.broken_at.is_some() {
+                return Ok(Verification { ok: false, to: page.to, broken_at: page.broken_at, ..whole });
+            }
+            if page.to <= whole.to {
+                return Ok(whole);
+            }
+            whole.to = page.to;
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! The gate: what doors may call. One function a use case.
+
+mod config;
+mod error;
+mod history;
+mod instances;
+mod metrics;
+mod reads;
+mod status;
+
+use std::sync::{Arc, atomic::AtomicBool};
+
+pub use error::AppError;
+pub use history::{EventQuery, EventRecord, Verification};
+pub use instances::{CheckDetail, CheckResult, Health, POLL_INTERVAL, Shown};
+pub use reads::Consistency;
+pub use status::Readiness;
+
+pub use crate::{
+    liveness::Known,
+    log::{Caller, Written},
+    view::{ServiceView, Slot, Snapshot},
+};
+use crate::{liveness::Liveness, log::Log, store::Lanes, telemetry::Metrics, view::View};
+
+/// Cheap to clone; all clones are one.
+#[derive(Clone)]
+pub struct App(Arc<Parts>);
+
+struct Parts {
+    view: Arc<View>,
+    log: Log,
+    liveness: Arc<Liveness>,
+    lanes: Lanes,
+    metrics: Metrics,
+    stopping: AtomicBool,
+}
+
+impl App {
+    pub fn new(view: Arc<View>, log: Log, liveness: Arc<Liveness>, lanes: Lanes, metrics: Metrics) -> Self {
+        let app = Self(Arc::new(Parts { view, log, liveness, lanes, metrics, stopping: AtomicBool::new(false) }));
+        app.register_metrics();
+        app
+    }
+
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+}

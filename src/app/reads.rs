@@ -1,0 +1,66 @@
+//! Reads from the view, as fresh as the reader asks for.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+
+use super::{App, AppError};
+use crate::{domain::Revision, view::Snapshot};
+
+/// How long a read waits for its revision.
+const REACH_WITHIN: Duration = Duration::from_secs(4);
+const LANE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How fresh a read has to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Consistency {
+    /// Whatever this replica has: its age is told with the answer.
+    #[default]
+    Default,
+    /// No older than the request.
+    Strong,
+    /// At least this revision, such as a write's answer named it.
+    AtLeast(Revision),
+}
+
+impl App {
+    pub fn snapshot(&self) -> Result<Arc<Snapshot>, AppError> {
+        let snapshot = self.0.view.snapshot();
+        // an empty snapshot of epoch 0 is what the view holds before it is loaded
+        if snapshot.epoch() == 0 { Err(AppError::NotReady) } else { Ok(snapshot) }
+    }
+
+    pub async fn snapshot_at(&self, consistency: Consistency) -> Result<Arc<Snapshot>, AppError> {
+        match consistency {
+            Consistency::Default => {}
+            Consistency::Strong => {
+                let mut lane = self.0.lanes.take(LANE_PATIENCE).await?;
+                self.0.log.follower().catch_up(&mut lane.connection).await?;
+                lane.give_back();
+            }
+            Consistency::AtLeast(revision) => self.reach(revision).await?,
+        }
+        self.snapshot()
+    }
+
+    async fn reach(&self, wanted: Revision) -> Result<(), AppError> {
+        let mut revision = self.0.view.watch();
+        let reached = revision.wait_for(|revision| revision.is_some_and(|revision| revision >= wanted));
+        self.0.log.follower().wake();
+        match tokio::time::timeout(REACH_WITHIN, reached).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(AppError::RevisionNotReached),
+        }
+    }
+
+    /// How long ago this replica last knew itself current.
+    pub fn age_ms(&self) -> u64 {
+        let age = self.0.log.follower().age();
+        age.and_then(|age| u64::try_from(age.as_millis()).ok()).unwrap_or(u64::MAX)
+    }
+
+    /// The time by the database's clock.
+    pub fn now(&self) -> DateTime<Utc> {
+        self.0.log.follower().now()
+    }
+}

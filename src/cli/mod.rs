@@ -1,0 +1,160 @@
+//! The command line: from arguments and environment to an exit code.
+//!
+//! One file a subcommand. Invariant: it decides nothing about the registry; it reads the settings, starts the
+//! runtime and says in plain words why something did not start. Exit codes: 0 orderly, 2 for a command line or
+//! settings that cannot be used, 1 for anything else.
+
+mod migrate;
+mod serve;
+
+use std::{
+    error::Error,
+    io::{self, Write as _},
+    process::ExitCode,
+    time::Duration,
+};
+
+use clap::{Parser, Subcommand};
+
+use crate::settings::{self, Flags, Loaded, Settings, SettingsError};
+
+const BAD_USAGE: u8 = 2;
+
+/// How long blocking work that nobody waits for any more may delay the end of the process.
+const LAST_GRACE: Duration = Duration::from_secs(2);
+
+#[derive(Parser)]
+#[command(name = "rollcall", version, about, long_about = ABOUT, after_help = EXAMPLES, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the registry until it is stopped
+    #[command(long_about = serve::ABOUT, after_help = serve::EXAMPLES)]
+    Serve(Flags),
+    /// Bring the tables of the database up to date, and end
+    #[command(long_about = migrate::ABOUT)]
+    Migrate(Flags),
+}
+
+const ABOUT: &str = "A service registry, health monitor and configuration service on PostgreSQL.\n\n\
+    Services register with it, others find them there, and it watches over their health.";
+
+const EXAMPLES: &str = "To try it: `rollcall serve`, with nothing set. It brings its own PostgreSQL up and prints \
+    where it listens.";
+
+/// Why a command did not end in order.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    #[error("cannot start the threads of the server")]
+    Runtime(#[source] io::Error),
+    #[error("cannot start the log")]
+    Logging(#[from] crate::telemetry::LoggingError),
+    #[error(transparent)]
+    Server(#[from] crate::server::ServeError),
+    /// The same, when the log has told it already.
+    #[error("stopped with an error that is in the log")]
+    Logged,
+}
+
+/// The whole program; `main` only calls it.
+pub fn run() -> ExitCode {
+    // TLS panics at its first use without a provider, so it comes before all else. An error only says that
+    // there is one already.
+    let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
+
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(help_or_error) => {
+            let _nobody_listens = help_or_error.print();
+            return if help_or_error.use_stderr() { ExitCode::from(BAD_USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    let ended = match arguments.command {
+        Command::Serve(flags) => serve::run(flags),
+        Command::Migrate(flags) => migrate::run(flags),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Logged) => ExitCode::FAILURE,
+        Err(failure) => {
+            let _nobody_listens = writeln!(io::stderr(), "error: {}", chain(&failure, "\ncaused by: "));
+            match failure {
+                Failure::Settings(_) => ExitCode::from(BAD_USAGE),
+                _ => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+fn load(flags: Flags) -> Result<Loaded, SettingsError> {
+    Settings::load(flags, settings::process_environment()?)
+}
+
+/// Runs a future to its end on a runtime with a thread a core.
+fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::Runtime)?;
+    let result = runtime.block_on(future);
+    // Dropping it would wait for blocking work without end.
+    runtime.shutdown_timeout(LAST_GRACE);
+    Ok(result)
+}
+
+/// The error and its causes, each once: some errors repeat their cause in their own text.
+fn chain(error: &dyn Error, separator: &str) -> String {
+    let mut text = error.to_string();
+    let mut last = text.clone();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !last.ends_with(&next) {
+            text.push_str(separator);
+            text.push_str(&next);
+        }
+        last = next;
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_well_defined() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_of_serve_names_every_setting() {
+        let mut command = Arguments::command();
+        let serve = command.find_subcommand_mut("serve").expect("the subcommand");
+        let help = serve.render_long_help().to_string();
+        for setting in settings::documented() {
+            assert!(help.contains(setting.name), "{}", setting.name);
+        }
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the outer one: {0}")]
+    struct Repeating(#[source] Plain);
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the middle one")]
+    struct Plain(#[source] io::Error);
+
+    #[test]
+    fn a_chain_names_every_cause_once() {
+        let error = Repeating(Plain(io::Error::other("the root")));
+        assert_eq!(chain(&error, "\ncaused by: "), "the outer one: the middle one\ncaused by: the root");
+    }
+}

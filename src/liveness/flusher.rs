@@ -1,0 +1,120 @@
+//! Carries liveness to the database and from the other replicas, once a second.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{Entry, Known, Liveness, merge};
+use crate::{
+    domain::InstanceId,
+    store::{Database, Lane, StoreError, liveness},
+};
+
+const EVERY: Duration = Duration::from_secs(1);
+/// More than this a flush takes in turns, so that none lasts long.
+const LARGEST_FLUSH: usize = 5000;
+
+/// Flushes until it is stopped, and then once more.
+pub struct Flusher {
+    liveness: Arc<Liveness>,
+    replica: Uuid,
+    database: Database,
+    lane: Lane,
+    /// The number of the last flush that was begun, and what it carries while its answer is out.
+    number: i64,
+    flying: Vec<(InstanceId, Known)>,
+    /// Where this replica stands in the feed.
+    seq: Option<i64>,
+}
+
+impl Flusher {
+    pub fn new(liveness: Arc<Liveness>, replica: Uuid, database: Database) -> Self {
+        let lane = Lane::new(database.clone());
+        Self { liveness, replica, database, lane, number: 0, flying: Vec::new(), seq: None }
+    }
+
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut healthy = true;
+        loop {
+            let stopping = tokio::select! {
+                () = stop.cancelled() => true,
+                () = tokio::time::sleep(EVERY) => false,
+            };
+            let result = self.exchange().await;
+            self.database.metrics().liveness_flushed(result.is_ok());
+            match result {
+                Ok(()) => healthy = true,
+                Err(error) if healthy => {
+                    healthy = false;
+                    tracing::warn!(error = &error as &dyn std::error::Error, "liveness cannot be flushed for now");
+                }
+                Err(_) => {}
+            }
+            if stopping {
+                return;
+            }
+        }
+    }
+
+    /// Flushes what is fresh and takes in what others flushed.
+    pub async fn exchange(&mut self) -> Result<(), StoreError> {
+        let mut connection = self.lane.take().await?;
+        loop {
+            if self.flying.is_empty() {
+                self.flying = self.liveness.take_off(LARGEST_FLUSH);
+                self.number += 1;
+            }
+            if self.flying.is_empty() {
+                break;
+            }
+            // after an unknown outcome this is the same flush again, under the same number
+            liveness::flush(&mut connection, self.replica, self.number, &self.flying).await?;
+            self.liveness.land(self.flying.drain(..).map(|(id, _)| id));
+        }
+        let feed = liveness::follow(&mut connection, self.seq).await?;
+        self.liveness.take_in(feed.signs);
+        self.seq = Some(feed.seq);
+        self.lane.give_back(connection);
+        Ok(())
+    }
+}
+
+impl Liveness {
+    /// Moves at most `limit` fresh signs into a flush, in the order of their ids.
+    fn take_off(&self, limit: usize) -> Vec<(InstanceId, Known)> {
+        let mut flying = Vec::new();
+        for mut shard in self.each_shard() {
+            let shard = &mut *shard;
+            let room = limit - flying.len();
+            let from = shard.dirty.len().saturating_sub(room);
+            for id in shard.dirty.drain(from..) {
+                let Some(entry) = shard.entries.get_mut(&id) else { continue };
+                entry.flying = entry.fresh.take();
+                if let Some(sign) = &entry.flying {
+                    flying.push((id, sign.clone()));
+                }
+            }
+        }
+        flying.sort_unstable_by_key(|(id, _)| *id);
+        flying
+    }
+
+    /// The flush has been written.
+    fn land(&self, ids: impl Iterator<Item = InstanceId>) {
+        for id in ids {
+            if let Some(Entry { stored, flying, .. }) = self.shard(id).entries.get_mut(&id)
+                && let Some(sign) = flying.take()
+            {
+                merge(stored, &sign);
+            }
+        }
+    }
+
+    /// The database's own account, which holds all that was flushed.
+    fn take_in(&self, signs: Vec<(InstanceId, Known)>) {
+        for (id, sign) in signs {
+            self.shard(id).entries.entry(id).or_default().stored = sign;
+        }
+    }
+}

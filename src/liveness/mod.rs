@@ -1,0 +1,182 @@
+//! What changes all the time and matters only near its end: last seen, last check, load, and failures beyond the
+//! count that made an instance unhealthy.
+//!
+//! It is kept in memory, flushed once a second, and followed by all replicas. It never moves a revision: nobody is
+//! woken because an instance is still well.
+
+mod flusher;
+
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use chrono::{DateTime, Utc};
+
+use crate::domain::{Health, InstanceId};
+pub use crate::store::liveness::Sign as Known;
+pub use flusher::Flusher;
+
+const SHARDS: usize = 16;
+/// What a check said may be a page of text; the reader wants its beginning.
+const LONGEST_OUTPUT: usize = 4096;
+
+#[derive(Default)]
+pub struct Liveness {
+    shards: [Mutex<Shard>; SHARDS],
+}
+
+#[derive(Default)]
+struct Shard {
+    entries: HashMap<InstanceId, Entry>,
+    /// Those with something fresh.
+    dirty: Vec<InstanceId>,
+}
+
+/// What is known of one instance. Each of the three is merged over the one before it.
+#[derive(Default)]
+struct Entry {
+    /// As the database has it.
+    stored: Known,
+    /// In a flush whose answer has not come yet.
+    flying: Option<Known>,
+    /// Since that flush.
+    fresh: Option<Known>,
+}
+
+impl Liveness {
+    pub fn known(&self, id: InstanceId) -> Known {
+        self.shard(id).entries.get(&id).map(Entry::merged).unwrap_or_default()
+    }
+
+    /// A sign of life: a registration, a heartbeat, a report.
+    pub fn seen(&self, id: InstanceId, at: DateTime<Utc>, load: Option<f32>) {
+        self.note(id, &Known { last_seen: Some(at), load, ..Known::default() });
+    }
+
+    /// The result of a check, or a report that counts as one.
+    pub fn checked(&self, id: InstanceId, at: DateTime<Utc>, latency_ms: Option<f32>, output: Option<&str>) {
+        let output = output.map(|text| Arc::from(beginning(text)));
+        self.note(id, &Known { last_check: Some(at), latency_ms, output, ..Known::default() });
+    }
+
+    /// A failure that changed nothing any more. `health` says which stretch of failures it belongs to.
+    pub fn failed(&self, id: InstanceId, health: Health) -> Known {
+        self.note(id, &Known { failures: 1, changes: health.changes, ..Known::default() })
+    }
+
+    /// Forgets an instance that is no longer registered.
+    pub fn forget(&self, id: InstanceId) {
+        self.shard(id).entries.remove(&id);
+    }
+
+    fn note(&self, id: InstanceId, sign: &Known) -> Known {
+        let mut shard = self.shard(id);
+        let shard = &mut *shard;
+        let entry = shard.entries.entry(id).or_default();
+        match &mut entry.fresh {
+            Some(fresh) => merge(fresh, sign),
+            None => {
+                entry.fresh = Some(sign.clone());
+                shard.dirty.push(id);
+            }
+        }
+        entry.merged()
+    }
+
+    fn shard(&self, id: InstanceId) -> MutexGuard<'_, Shard> {
+        // the low bits of a version 7 UUID are random
+        let number = usize::try_from(id.0.as_u128() % SHARDS as u128).unwrap_or(0);
+        let shard = self.shards.get(number).unwrap_or(&self.shards[0]);
+        shard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn each_shard(&self) -> impl Iterator<Item = MutexGuard<'_, Shard>> {
+        self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Entry {
+    fn merged(&self) -> Known {
+        let mut known = self.stored.clone();
+        for later in [&self.flying, &self.fresh].into_iter().flatten() {
+            merge(&mut known, later);
+        }
+        known
+    }
+}
+
+/// Puts a later sign over an earlier one, as `flush_liveness` does in the database.
+fn merge(known: &mut Known, later: &Known) {
+    known.last_seen = known.last_seen.max(later.last_seen);
+    if later.last_check.is_some() && later.last_check >= known.last_check {
+        known.last_check = later.last_check;
+        known.latency_ms = later.latency_ms;
+        known.output.clone_from(&later.output);
+    }
+    known.load = later.load.or(known.load);
+    if later.failures > 0 || later.changes > known.changes {
+        match later.changes.cmp(&known.changes) {
+            std::cmp::Ordering::Equal => known.failures += later.failures,
+            std::cmp::Ordering::Greater => (known.failures, known.changes) = (later.failures, later.changes),
+            std::cmp::Ordering::Less => {}
+        }
+    }
+}
+
+fn beginning(text: &str) -> &str {
+    let mut end = text.len().min(LONGEST_OUTPUT);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(n: u128) -> InstanceId {
+        InstanceId(uuid::Uuid::from_u128(n))
+    }
+
+    fn at(second: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(second, 0).unwrap()
+    }
+
+    #[test]
+    fn failures_are_counted_within_their_stretch() {
+        let liveness = Liveness::default();
+        let third = Health { changes: 3, ..Health::UNKNOWN };
+        assert_eq!(liveness.failed(id(1), third).failures, 1);
+        assert_eq!(liveness.failed(id(1), third).failures, 2);
+        liveness.seen(id(1), at(5), None);
+        let known = liveness.known(id(1));
+        assert_eq!((known.failures, known.changes, known.last_seen), (2, 3, Some(at(5))));
+        assert_eq!(liveness.failed(id(1), Health { changes: 5, ..third }).failures, 1);
+        assert_eq!(liveness.failed(id(1), third).failures, 1);
+        liveness.forget(id(1));
+        assert_eq!(liveness.known(id(1)), Known::default());
+    }
+
+    #[test]
+    fn the_newest_check_wins_and_time_never_goes_back() {
+        let liveness = Liveness::default();
+        liveness.checked(id(1), at(9), Some(1.5), Some("late"));
+        liveness.checked(id(1), at(8), Some(9.0), Some("early"));
+        liveness.seen(id(1), at(3), Some(0.5));
+        liveness.seen(id(1), at(2), None);
+        let known = liveness.known(id(1));
+        assert_eq!((known.last_check, known.latency_ms, known.output.as_deref()), (Some(at(9)), Some(1.5), Some("late")));
+        assert_eq!((known.last_seen, known.load), (Some(at(3)), Some(0.5)));
+    }
+
+    #[test]
+    fn output_is_cut_between_characters() {
+        let long = "é".repeat(4000);
+        assert_eq!(beginning(&long).len(), LONGEST_OUTPUT);
+        assert_eq!(beginning(&format!("a{long}")).len(), LONGEST_OUTPUT - 1);
+        assert_eq!(beginning("short"), "short");
+    }
+}

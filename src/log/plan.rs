@@ -1,0 +1,385 @@
+//! Turns a handful of commands into one batch, pure.
+//!
+//! Each command is decided on the state as the commands before it leave it. Commands that change one row become one
+//! group, which is written as a whole or not at all. A command that rests on a row which another group of the batch
+//! changes waits for the next batch: a group must not depend on another's fate.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::Caller;
+use crate::{
+    domain::{
+        Change, Command, ConfigEntry, ConfigKey, Event, Instance, InstanceId, Key, Refusal, Revision, Row, RowKey,
+        ServiceName, State, Version, decide, evolve,
+    },
+    store::{
+        Batch, Cursor, GroupOutcome,
+        append::{ConfigChange, Guard, InstanceChange, NewEvent, Span},
+    },
+    view::Snapshot,
+};
+
+/// What became of a command.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The event that it made; None where there was nothing to change.
+    pub event: Option<Event>,
+    /// The row that it was about, as the command left it.
+    pub row: Option<Row>,
+    /// The revision from which on readers see this.
+    pub revision: Revision,
+}
+
+/// What is known of a command before the batch is sent.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    /// Nothing is written: the answer rests on the polled state alone.
+    Settled(Result<Outcome, Refusal>),
+    /// The answer holds if the group is written.
+    With { group: i32, answer: Draft },
+    /// It must be decided on the outcome of this batch.
+    Later,
+}
+
+/// An answer whose revisions are not known yet. Events are numbered from 1 in the batch.
+#[derive(Debug)]
+pub(super) struct Draft {
+    result: Result<(), Refusal>,
+    event: Option<i32>,
+    row: Option<Row>,
+    /// The last event about the row, when it is one of this batch.
+    row_event: Option<i32>,
+}
+
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// None where no command changes anything.
+    pub batch: Option<Batch>,
+    pub verdicts: Vec<Verdict>,
+}
+
+pub(super) fn plan<'a>(
+    snapshot: &Snapshot,
+    cursor: &Cursor,
+    now: DateTime<Utc>,
+    commands: impl IntoIterator<Item = (&'a Command, &'a Caller)>,
+) -> Plan {
+    let mut planner = Planner::new(snapshot, now);
+    let verdicts = commands.into_iter().map(|(command, caller)| planner.decide(command, caller)).collect();
+    Plan { batch: planner.into_batch(cursor.clone()), verdicts }
+}
+
+/// Something a decision can rest on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Rest {
+    Row(RowKey),
+    /// Which instance, if any, has this identity.
+    Identity(ServiceName, Key),
+}
+
+/// A row that the batch changes.
+struct Touched {
+    group: i32,
+    before: Version,
+    row: Option<Row>,
+    last_event: i32,
+}
+
+/// The state as the commands so far leave it, noting what each decision rests on.
+struct Overlay<'a> {
+    base: &'a Snapshot,
+    touched: HashMap<RowKey, Touched>,
+    identities: HashMap<(ServiceName, Key), (i32, Option<InstanceId>)>,
+    rests: RefCell<BTreeSet<Rest>>,
+}
+
+impl Overlay<'_> {
+    fn row(&self, key: &RowKey) -> Option<Row> {
+        self.rests.borrow_mut().insert(Rest::Row(key.clone()));
+        match self.touched.get(key) {
+            Some(touched) => touched.row.clone(),
+            None => self.base_row(key),
+        }
+    }
+
+    fn base_row(&self, key: &RowKey) -> Option<Row> {
+        match key {
+            RowKey::Instance(id) => State::instance(self.base, *id).map(Row::Instance),
+            RowKey::Config(key) => State::config(self.base, key).map(Row::Config),
+        }
+    }
+
+    /// The groups that the last decision rests on.
+    fn owners(&self) -> BTreeSet<i32> {
+        let group = |rest: &Rest| match rest {
+            Rest::Row(key) => self.touched.get(key).map(|touched| touched.group),
+            Rest::Identity(service, key) => {
+                self.identities.get(&(service.clone(), key.clone())).map(|(group, _)| *group)
+            }
+        };
+        self.rests.borrow().iter().filter_map(group).collect()
+    }
+}
+
+impl State for Overlay<'_> {
+    fn instance(&self, id: InstanceId) -> Option<Arc<Instance>> {
+        match self.row(&RowKey::Instance(id)) {
+            Some(Row::Instance(instance)) => Some(instance),
+            _ => None,
+        }
+    }
+
+    fn instance_at(&self, service: &ServiceName, key: &Key) -> Option<Arc<Instance>> {
+        self.rests.borrow_mut().insert(Rest::Identity(service.clone(), key.clone()));
+        let id = match self.identities.get(&(service.clone(), key.clone())) {
+            Some((_, id)) => *id,
+            None => self.base.instance_at(service, key).map(|instance| instance.id),
+        };
+        self.instance(id?)
+    }
+
+    fn config(&self, key: &ConfigKey) -> Option<Arc<ConfigEntry>> {
+        match self.row(&RowKey::Config(key.clone())) {
+            Some(Row::Config(entry)) => Some(entry),
+            _ => None,
+        }
+    }
+}
+
+struct Planner<'a> {
+    overlay: Overlay<'a>,
+    now: DateTime<Utc>,
+    groups: i32,
+    events: Vec<NewEvent>,
+    guards: Vec<Guard>,
+}
+
+impl<'a> Planner<'a> {
+    fn new(base: &'a Snapshot, now: DateTime<Utc>) -> Self {
+        let overlay =
+            Overlay { base, touched: HashMap::new(), identities: HashMap::new(), rests: RefCell::default() };
+        Self { overlay, now, groups: 0, events: Vec::new(), guards: Vec::new() }
+    }
+
+    fn decide(&mut self, command: &Command, caller: &Caller) -> Verdict {
+        self.overlay.rests.borrow_mut().clear();
+        let decision = decide(&self.overlay, command);
+        let owners = self.overlay.owners();
+        let mut owners = owners.into_iter();
+        let owner = owners.next();
+        if owners.next().is_some() {
+            return Verdict::Later;
+        }
+        match (decision, owner) {
+            (Ok(Some(change)), owner) => {
+                let group = owner.unwrap_or_else(|| {
+                    self.groups += 1;
+                    self.groups
+                });
+                self.write(group, change, caller)
+            }
+            (Ok(None), None) => {
+                let row = self.subject(command);
+                let revision = self.overlay.base.revision();
+                Verdict::Settled(Ok(Outcome { event: None, row, revision }))
+            }
+            (Ok(None), Some(group)) => {
+                let row = self.subject(command);
+                let row_event = row.as_ref().and_then(|row| self.overlay.touched.get(&key_of(row))).map(|t| t.last_event);
+                Verdict::With { group, answer: Draft { result: Ok(()), event: None, row, row_event } }
+            }
+            (Err(refusal), None) => Verdict::Settled(Err(refusal)),
+            (Err(refusal), Some(group)) => Verdict::With {
+                group,
+                answer: Draft { result: Err(refusal), event: None, row: None, row_event: None },
+            },
+        }
+    }
+
+    /// The row that a command is about, as it is now.
+    fn subject(&self, command: &Command) -> Option<Row> {
+        match command {
+            Command::RegisterInstance(command) => {
+                let key =
+                    command.key.clone().unwrap_or_else(|| Key::address(&command.spec.host, command.spec.port));
+                self.overlay.instance_at(&command.service, &key).map(Row::Instance)
+            }
+            Command::UpdateInstance(command) => self.overlay.row(&RowKey::Instance(command.id)),
+            Command::ReportHealth(command) => self.overlay.row(&RowKey::Instance(command.id)),
+            Command::UnregisterInstance { id, .. } => self.overlay.row(&RowKey::Instance(*id)),
+            Command::PutConfig { key, .. } | Command::DeleteConfig { key, .. } => {
+                self.overlay.row(&RowKey::Config(key.clone()))
+            }
+        }
+    }
+
+    fn write(&mut self, group: i32, change: Change, caller: &Caller) -> Verdict {
+        // made of texts, numbers and JSON that was parsed: there is nothing in it that JSON cannot hold
+        let data = change.data().unwrap_or_default();
+        let ordinal = i32::try_from(self.events.len()).unwrap_or(i32::MAX).saturating_add(1);
+        let key = change.row();
+        let is_new = self.overlay.touched.get(&key).is_some_and(|touched| touched.before == 0);
+        if is_new && matches!(change, Change::Unregistered { .. }) {
+            // A row that comes and goes within one batch would never meet the table's rule of one row an identity.
+            return Verdict::Later;
+        }
+        let old = self.overlay.row(&key);
+        let event = Event { revision: 0, time: self.now, actor: caller.actor.clone(), change };
+        let row = evolve(old.as_ref(), &event);
+        self.note_identity(group, &event.change);
+        self.guard_what_was_read(group, &key);
+        let before = old.as_ref().map_or(0, Row::version);
+        let touched = self.overlay.touched.entry(key).or_insert(Touched { group, before, row: None, last_event: 0 });
+        touched.row.clone_from(&row);
+        touched.last_event = ordinal;
+        self.events.push(NewEvent {
+            group,
+            change: event.change,
+            data,
+            actor: caller.actor.clone(),
+            origin: caller.origin.clone(),
+            request_id: caller.request_id.clone(),
+        });
+        Verdict::With {
+            group,
+            answer: Draft { result: Ok(()), event: Some(ordinal), row, row_event: Some(ordinal) },
+        }
+    }
+
+    fn note_identity(&mut self, group: i32, change: &Change) {
+        match change {
+            Change::Registered { id, service, key, .. } => {
+                self.overlay.identities.insert((service.clone(), key.clone()), (group, Some(*id)));
+            }
+            Change::Unregistered { service, key, .. } => {
+                self.overlay.identities.insert((service.clone(), key.clone()), (group, None));
+            }
+            Change::Updated { .. }
+            | Change::HealthChanged(_)
+            | Change::ConfigPut { .. }
+            | Change::ConfigDeleted { .. } => {}
+        }
+    }
+
+    /// Rows that the decision rests on and does not change are guarded by their versions. That an identity is free
+    /// needs no guard: the table has it once.
+    fn guard_what_was_read(&mut self, group: i32, changed: &RowKey) {
+        for rest in self.overlay.rests.borrow().iter() {
+            let Rest::Row(key) = rest else { continue };
+            if key == changed || self.overlay.touched.contains_key(key) {
+                continue;
+            }
+            let version = self.overlay.base_row(key).map_or(0, |row| row.version());
+            self.guards.push(Guard { group, row: key.clone(), version });
+        }
+    }
+
+    fn into_batch(self, cursor: Cursor) -> Option<Batch> {
+        if self.events.is_empty() {
+            return None;
+        }
+        let mut instances = Vec::new();
+        let mut configs = Vec::new();
+        for (key, Touched { group, before, row, last_event }) in self.overlay.touched {
+            match (key, row) {
+                (RowKey::Instance(id), Some(Row::Instance(row))) => {
+                    instances.push(InstanceChange { group, id, before, event: last_event, row: Some(row) });
+                }
+                (RowKey::Instance(id), _) => {
+                    instances.push(InstanceChange { group, id, before, event: last_event, row: None });
+                }
+                (RowKey::Config(_), Some(Row::Config(row))) => {
+                    configs.push(ConfigChange { group, before, event: last_event, row });
+                }
+                (RowKey::Config(_), _) => {}
+            }
+        }
+        Some(Batch {
+            id: Uuid::now_v7(),
+            cursor,
+            now: self.now,
+            groups: self.groups,
+            instances,
+            configs,
+            guards: self.guards,
+            events: self.events,
+        })
+    }
+}
+
+fn key_of(row: &Row) -> RowKey {
+    match row {
+        Row::Instance(instance) => RowKey::Instance(instance.id),
+        Row::Config(entry) => RowKey::Config(entry.key.clone()),
+    }
+}
+
+/// What a batch came to: the events of the written groups with their revisions, for the view and the answers.
+pub(super) struct Settlement {
+    revisions: Vec<Option<Revision>>,
+    pub events: Vec<Event>,
+}
+
+impl Settlement {
+    pub fn of(batch: &Batch, outcomes: &[GroupOutcome], written: Option<&Span>) -> Self {
+        let mut next = written.map_or(0, |span| span.from);
+        let mut revisions = Vec::with_capacity(batch.events.len());
+        let mut events = Vec::with_capacity(batch.events.len());
+        for event in &batch.events {
+            if written.is_none() || outcome_of(outcomes, event.group) != GroupOutcome::Written {
+                revisions.push(None);
+                continue;
+            }
+            revisions.push(Some(next));
+            events.push(Event {
+                revision: next,
+                time: batch.now,
+                actor: event.actor.clone(),
+                change: event.change.clone(),
+            });
+            next += 1;
+        }
+        Self { revisions, events }
+    }
+
+    fn revision_of(&self, ordinal: Option<i32>) -> Option<Revision> {
+        let index = usize::try_from(ordinal?).ok()?.checked_sub(1)?;
+        self.revisions.get(index).copied().flatten()
+    }
+
+    /// The answer to a command whose group was written.
+    pub fn answer(&self, draft: Draft, batch: &Batch) -> Result<Outcome, Refusal> {
+        draft.result?;
+        let row_revision = self.revision_of(draft.row_event);
+        let row = draft.row.map(|row| at_revision(row, row_revision));
+        let event = draft.event.and_then(|ordinal| {
+            let revision = self.revision_of(Some(ordinal))?;
+            let index = usize::try_from(ordinal).ok()?.checked_sub(1)?;
+            let new = batch.events.get(index)?;
+            Some(Event { revision, time: batch.now, actor: new.actor.clone(), change: new.change.clone() })
+        });
+        let revision =
+            event.as_ref().map(|event| event.revision).or(row_revision).unwrap_or(batch.cursor.revision);
+        Ok(Outcome { event, row, revision })
+    }
+}
+
+pub(super) fn outcome_of(outcomes: &[GroupOutcome], group: i32) -> GroupOutcome {
+    let index = usize::try_from(group).ok().and_then(|group| group.checked_sub(1));
+    index.and_then(|index| outcomes.get(index)).copied().unwrap_or(GroupOutcome::Conflict)
+}
+
+fn at_revision(row: Row, revision: Option<Revision>) -> Row {
+    let Some(revision) = revision else { return row };
+    match row {
+        Row::Instance(instance) => Row::Instance(Arc::new(Instance { revision, ..(*instance).clone() })),
+        Row::Config(entry) => Row::Config(Arc::new(ConfigEntry { revision, ..(*entry).clone() })),
+    }
+}

@@ -1,0 +1,419 @@
+//! The one task that appends.
+//!
+//! While one append is under way the next commands gather; there is no timer. A batch begins with a poll, so that
+//! every decision, the refusals too, rests on a state no older than the requests in it.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{
+    PATIENCE, Pending, Queue, WriteError,
+    follower::Follower,
+    plan::{Plan, Settlement, Verdict, outcome_of, plan},
+};
+use crate::{
+    domain::{Event, Revision},
+    store::{
+        Appended, Batch, Connection, Cursor, Database, GroupOutcome, Lane, StoreError,
+        append::{Span, Writer as Pen, append, open_writer},
+    },
+};
+
+/// Commands in one batch.
+const LARGEST_BATCH: usize = 512;
+const MOST_TRIES: u32 = 8;
+const RETRY_FIRST: Duration = Duration::from_millis(20);
+const RETRY_AT_MOST: Duration = Duration::from_millis(500);
+/// How long a row that a stranger holds is left alone.
+const BUSY_PAUSE: Duration = Duration::from_millis(100);
+/// How long an orderly stop works on what had been accepted.
+const DRAIN_WITHIN: Duration = Duration::from_secs(10);
+/// How long an orderly stop goes on asking for the outcome of a batch.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(5);
+
+pub struct Writer {
+    queue: mpsc::Receiver<Pending>,
+    follower: Arc<Follower>,
+    lane: Lane,
+    database: Database,
+    replica: Uuid,
+    /// The generation of the connection in the lane.
+    pen: Option<Pen>,
+    /// To be tried again before what is in the queue.
+    again: VecDeque<Pending>,
+    /// Rows held by strangers, and when to try them next.
+    resting: Vec<(Instant, Pending)>,
+    written: watch::Sender<Revision>,
+    retry: Duration,
+    stop: CancellationToken,
+}
+
+impl Writer {
+    pub fn new(
+        queue: Queue,
+        follower: Arc<Follower>,
+        database: Database,
+        replica: Uuid,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            queue: queue.0,
+            follower,
+            lane: Lane::new(database.clone()),
+            database,
+            replica,
+            pen: None,
+            again: VecDeque::new(),
+            resting: Vec::new(),
+            written: watch::Sender::new(0),
+            retry: RETRY_FIRST,
+            stop,
+        }
+    }
+
+    /// Tells of the newest revision that this writer has written.
+    pub fn written(&self) -> watch::Receiver<Revision> {
+        self.written.subscribe()
+    }
+
+    /// Writes until it is stopped, and then what had been accepted before.
+    pub async fn run(mut self) {
+        while self.gather_one().await {
+            self.batch().await;
+        }
+        self.queue.close();
+        let deadline = Instant::now() + DRAIN_WITHIN;
+        while Instant::now() < deadline {
+            while let Ok(pending) = self.queue.try_recv() {
+                self.again.push_back(pending);
+            }
+            self.again.extend(self.resting.drain(..).map(|(_, pending)| pending));
+            if self.again.is_empty() {
+                return;
+            }
+            self.batch().await;
+        }
+    }
+
+    /// Waits until there is something to do. False when it is time to stop.
+    async fn gather_one(&mut self) -> bool {
+        loop {
+            if self.stop.is_cancelled() {
+                return false;
+            }
+            self.wake_resting();
+            if !self.again.is_empty() {
+                return true;
+            }
+            let next_rest = self.resting.iter().map(|(at, _)| *at).min();
+            let rested = async {
+                match next_rest {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.stop.cancelled() => return false,
+                () = rested => {}
+                pending = self.queue.recv() => match pending {
+                    Some(pending) => self.again.push_back(pending),
+                    None => return false,
+                },
+            }
+        }
+    }
+
+    fn wake_resting(&mut self) {
+        let now = Instant::now();
+        for (_, pending) in self.resting.extract_if(.., |(at, _)| *at <= now) {
+            self.again.push_back(pending);
+        }
+    }
+
+    /// Takes what has gathered and settles it: every command is answered or put back to be tried again.
+    async fn batch(&mut self) {
+        while self.again.len() < LARGEST_BATCH {
+            match self.queue.try_recv() {
+                Ok(pending) => self.again.push_back(pending),
+                Err(_) => break,
+            }
+        }
+        self.follower.metrics().queue_length(self.queue.len() + self.again.len());
+        let take = self.again.len().min(LARGEST_BATCH);
+        let mut gathered: Vec<Pending> = self.again.drain(..take).collect();
+        gathered.retain(|pending| pending.state.take());
+        // A batch that the database refuses is halved until the guilty command stands alone.
+        let mut parts = vec![gathered];
+        while let Some(part) = parts.pop() {
+            if part.is_empty() {
+                continue;
+            }
+            match self.settle(part).await {
+                Ok(()) => self.retry = RETRY_FIRST,
+                Err(Trouble::Unreachable(part, error)) => self.wait_for_database(part, &error).await,
+                Err(Trouble::Refused(mut part, error)) => {
+                    self.database.metrics().query_failed();
+                    if part.len() == 1 {
+                        tracing::error!(error = &error as &dyn std::error::Error, "a change was refused by the database");
+                        part.drain(..).for_each(|pending| pending.reply(Err(WriteError::Rejected)));
+                    } else {
+                        let second = part.split_off(part.len() / 2);
+                        parts.push(second);
+                        parts.push(part);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Polls, decides, appends, answers.
+    async fn settle(&mut self, mut commands: Vec<Pending>) -> Result<(), Trouble> {
+        let mut connection = match self.connect().await {
+            Ok(connection) => connection,
+            Err(error) => return Err(Trouble::Unreachable(commands, error)),
+        };
+        let now = match self.follower.catch_up(&mut connection).await {
+            Ok(now) => now,
+            Err(error) => return Err(Trouble::Unreachable(commands, error)),
+        };
+        // What the follower may have taken in since is newer still, which does no harm.
+        let Some((cursor, snapshot)) = self.follower.position() else {
+            self.put_back(commands);
+            return Ok(());
+        };
+        let Plan { batch, verdicts } =
+            plan(&snapshot, &cursor, now, commands.iter().map(|pending| (&pending.command, &pending.caller)));
+        let mut waiting = Vec::new();
+        for (pending, verdict) in commands.drain(..).zip(verdicts) {
+            match verdict {
+                Verdict::Settled(result) => pending.reply(result.map_err(WriteError::Refused)),
+                Verdict::Later => self.put_back(vec![pending]),
+                Verdict::With { group, answer } => waiting.push((pending, group, answer)),
+            }
+        }
+        let Some(batch) = batch else {
+            self.lane.give_back(connection);
+            return Ok(());
+        };
+        let began = Instant::now();
+        let (connection, end) = self.append_surely(connection, &batch).await;
+        self.follower.metrics().appended(waiting.len(), began.elapsed().as_secs_f64());
+        let commands = |waiting: Vec<(Pending, _, _)>| waiting.into_iter().map(|(pending, ..)| pending).collect();
+        let (outcomes, span) = match end {
+            End::Known { outcomes, span } => (outcomes, span),
+            End::Refused(error) => return Err(Trouble::Refused(commands(waiting), error)),
+            End::Moved => {
+                self.count_try(commands(waiting));
+                return Ok(());
+            }
+            End::GivenUp => {
+                waiting.into_iter().for_each(|(pending, ..)| pending.reply(Err(WriteError::OutcomeUnknown)));
+                return Ok(());
+            }
+        };
+        let settlement = Settlement::of(&batch, &outcomes, span.as_ref());
+        if let Err(error) = self.show(connection, &cursor, &settlement.events, span.as_ref()).await {
+            // It is written, and this replica's view does not have it yet; the follower goes on trying.
+            tracing::warn!(error = &error as &dyn std::error::Error, "a written batch could not be read back");
+        }
+        self.explain(&cursor, &outcomes, span.as_ref());
+        for (pending, group, answer) in waiting {
+            match outcome_of(&outcomes, group) {
+                GroupOutcome::Written => {
+                    pending.reply(settlement.answer(answer, &batch).map_err(WriteError::Refused));
+                }
+                GroupOutcome::Conflict => self.count_try(vec![pending]),
+                GroupOutcome::Busy => self.rest(pending),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends the batch until its outcome is known: after a lost answer the same batch again, under its id, which the
+    /// database knows if it has written it.
+    async fn append_surely(&mut self, connection: Connection, batch: &Batch) -> (Option<Connection>, End) {
+        let mut connection = Some(connection);
+        let mut lost: Option<Instant> = None;
+        loop {
+            if self.stop.is_cancelled() && lost.is_some_and(|since| since.elapsed() > GIVE_UP_AFTER) {
+                return (None, End::GivenUp);
+            }
+            let opened = match connection.take() {
+                Some(open) => Ok(open),
+                None => self.connect().await,
+            };
+            let (Ok(mut open), Some(pen)) = (opened, self.pen) else {
+                self.pause().await;
+                continue;
+            };
+            match append(&mut open, pen, batch).await {
+                Ok(Appended::Done { outcomes, written: span }) => {
+                    if let Some(since) = lost {
+                        tracing::info!(batch = %batch.id, after = ?since.elapsed(), "the outcome of a batch became known");
+                    }
+                    return (Some(open), End::Known { outcomes, span });
+                }
+                Ok(Appended::Forked) => return (Some(open), End::Moved),
+                // another connection of this replica is newer: take a generation beyond it, and ask again
+                Ok(Appended::Superseded) => self.pen = None,
+                Err(error) if error.is_refusal() => return (None, End::Refused(error)),
+                Err(error) => {
+                    self.pen = None;
+                    if lost.is_none() {
+                        lost = Some(Instant::now());
+                        tracing::warn!(
+                            error = &error as &dyn std::error::Error, batch = %batch.id,
+                            "the outcome of a batch is unknown: it is asked for"
+                        );
+                    }
+                    self.pause().await;
+                }
+            }
+        }
+    }
+
+    /// Carries a written batch into the view, before anybody is told of it.
+    async fn show(
+        &mut self,
+        connection: Option<Connection>,
+        before: &Cursor,
+        events: &[Event],
+        span: Option<&Span>,
+    ) -> Result<(), StoreError> {
+        let Some(mut connection) = connection else { return Ok(()) };
+        let own = span.is_some_and(|span| {
+            let after = Cursor { epoch: span.epoch, revision: span.to, hash: Some(span.hash.clone()) };
+            follows(before, span) && self.follower.take_own(before, events, after)
+        });
+        if !own {
+            self.follower.catch_up(&mut connection).await?;
+        }
+        if let Some(span) = span {
+            self.written.send_replace(span.to);
+        }
+        self.lane.give_back(connection);
+        Ok(())
+    }
+
+    /// The writer's connection, in the newest generation.
+    async fn connect(&mut self) -> Result<Connection, StoreError> {
+        if !self.lane.is_connected() {
+            self.pen = None;
+        }
+        let mut connection = self.lane.take().await?;
+        if self.pen.is_none() {
+            self.pen = Some(open_writer(&mut connection, self.replica).await?);
+        }
+        Ok(connection)
+    }
+
+    async fn wait_for_database(&mut self, commands: Vec<Pending>, error: &StoreError) {
+        self.pen = None;
+        if self.retry == RETRY_FIRST {
+            tracing::warn!(error = error as &dyn std::error::Error, "changes cannot be written for now");
+        }
+        self.put_back(commands);
+        self.drop_impatient();
+        self.pause().await;
+        // those that came meanwhile have their patience too
+        while let Ok(pending) = self.queue.try_recv() {
+            self.again.push_back(pending);
+        }
+        self.drop_impatient();
+    }
+
+    async fn pause(&mut self) {
+        tokio::time::sleep(self.retry).await;
+        self.retry = (self.retry * 2).min(RETRY_AT_MOST);
+    }
+
+    fn drop_impatient(&mut self) {
+        let (late, patient): (VecDeque<_>, VecDeque<_>) =
+            self.again.drain(..).partition(|pending| pending.since.elapsed() >= PATIENCE);
+        self.again = patient;
+        late.into_iter().for_each(|pending| pending.reply(Err(WriteError::Unavailable)));
+    }
+
+    /// To be decided anew before anything that came later.
+    fn put_back(&mut self, commands: Vec<Pending>) {
+        for pending in commands.into_iter().rev() {
+            pending.state.put_back();
+            self.again.push_front(pending);
+        }
+    }
+
+    fn count_try(&mut self, commands: Vec<Pending>) {
+        for mut pending in commands.into_iter().rev() {
+            pending.tries += 1;
+            if pending.tries >= MOST_TRIES {
+                tracing::error!(tries = pending.tries, "a change lost every race");
+                pending.reply(Err(WriteError::TooManyConflicts));
+            } else {
+                self.put_back(vec![pending]);
+            }
+        }
+    }
+
+    fn rest(&mut self, pending: Pending) {
+        if pending.since.elapsed() >= PATIENCE {
+            tracing::warn!("a row has been locked for long by a session that does not write through the log");
+            pending.reply(Err(WriteError::RowBusy));
+        } else {
+            pending.state.put_back();
+            self.resting.push((Instant::now() + BUSY_PAUSE, pending));
+        }
+    }
+
+    /// A conflict means that somebody else has written in between. Where nobody has, rows were changed past the log.
+    fn explain(&self, before: &Cursor, outcomes: &[GroupOutcome], span: Option<&Span>) {
+        let conflicts = outcomes.iter().filter(|outcome| **outcome == GroupOutcome::Conflict).count();
+        for _ in 0..conflicts {
+            self.follower.metrics().conflict();
+        }
+        let nobody_wrote = match span {
+            Some(span) => follows(before, span),
+            None => self.follower.position().is_some_and(|(cursor, _)| cursor == *before),
+        };
+        if conflicts > 0 && nobody_wrote {
+            self.follower.metrics().unexplained_conflict();
+            tracing::error!(conflicts, "rows have versions that the log does not explain");
+        }
+    }
+}
+
+/// Whether a batch came to the log right after the state that it was decided on.
+fn follows(before: &Cursor, span: &Span) -> bool {
+    span.from == before.revision + 1 && span.epoch == before.epoch
+}
+
+/// How the sending of a batch ended.
+enum End {
+    Known { outcomes: Vec<GroupOutcome>, span: Option<Span> },
+    /// Answered with an error: nothing was written.
+    Refused(StoreError),
+    /// The log is not where the batch was decided: nothing was written.
+    Moved,
+    /// The database is away and the process is to stop.
+    GivenUp,
+}
+
+enum Trouble {
+    /// Nothing was sent.
+    Unreachable(Vec<Pending>, StoreError),
+    /// The database answered with an error: nothing was written.
+    Refused(Vec<Pending>, StoreError),
+}
+
+impl Pending {
+    fn reply(self, result: Result<super::Outcome, WriteError>) {
+        // A caller that has gone away does not need the answer.
+        drop(self.answer.send(result));
+    }
+}

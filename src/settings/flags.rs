@@ -1,0 +1,106 @@
+//! The settings as flags of the command line: they beat every other source.
+//!
+//! All are text here and are parsed where the other sources are, so that a bad value gets one and the same
+//! error wherever it came from. `Debug` is not derived: one of them may hold a password.
+
+use std::path::PathBuf;
+
+use super::names::{self, Setting};
+
+#[derive(Clone, Default, clap::Args)]
+#[command(next_help_heading = "Settings")]
+pub struct Flags {
+    #[arg(long, value_name = "FILE", help = help(&names::CONFIG))]
+    pub config: Option<PathBuf>,
+
+    #[arg(long, value_name = "URL", help = help(&names::DATABASE_URL), long_help = database_url_help())]
+    pub database_url: Option<String>,
+
+    #[arg(long, value_name = "ADDRESS:PORT", help = help(&names::LISTEN))]
+    pub listen: Option<String>,
+
+    #[arg(long, value_name = "FOLDER", help = help(&names::DATA_DIR))]
+    pub data_dir: Option<String>,
+
+    #[arg(long, value_name = "FOLDER", help = help(&names::PG_BIN))]
+    pub pg_bin: Option<String>,
+
+    #[arg(long, value_name = "ON|OFF", help = help(&names::MIGRATE))]
+    pub migrate: Option<String>,
+
+    #[arg(long, value_name = "ON|OFF", help = help(&names::CHECKER))]
+    pub checker: Option<String>,
+
+    #[arg(long, value_name = "LEVELS", help = help(&names::LOG))]
+    pub log: Option<String>,
+
+    #[arg(long, value_name = "FORMAT", help = help(&names::LOG_FORMAT))]
+    pub log_format: Option<String>,
+
+    #[arg(long, value_name = "ON|OFF", help = help(&names::AUTH))]
+    pub auth: Option<String>,
+}
+
+impl Flags {
+    /// The flags that were given, by their setting.
+    pub(super) fn given(self) -> impl Iterator<Item = (Setting, String)> {
+        // Taken apart by name, so that a new flag cannot be forgotten here.
+        let Self {
+            config: _,
+            database_url,
+            listen,
+            data_dir,
+            pg_bin,
+            migrate,
+            checker,
+            log,
+            log_format,
+            auth,
+        } = self;
+        [
+            (names::DATABASE_URL, database_url),
+            (names::LISTEN, listen),
+            (names::DATA_DIR, data_dir),
+            (names::PG_BIN, pg_bin),
+            (names::MIGRATE, migrate),
+            (names::CHECKER, checker),
+            (names::LOG, log),
+            (names::LOG_FORMAT, log_format),
+            (names::AUTH, auth),
+        ]
+        .into_iter()
+        .filter_map(|(setting, value)| Some((setting, value?)))
+    }
+}
+
+fn help(setting: &Setting) -> String {
+    let default = setting.default.map(|value| format!(" [default: {value}]")).unwrap_or_default();
+    format!("{}{default} [env: {}]", setting.help, setting.name)
+}
+
+fn database_url_help() -> String {
+    format!(
+        "{}\n\nFlags can be read in the machine's list of processes: a password is better kept in the environment.",
+        help(&names::DATABASE_URL)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Args;
+
+    use super::*;
+
+    #[test]
+    fn every_setting_has_a_flag_that_names_its_environment_variable() {
+        let command = Flags::augment_args(clap::Command::new("rollcall"));
+        let flags: Vec<_> = command.get_arguments().collect();
+        for setting in names::documented() {
+            let long = setting.key.replace('_', "-");
+            let flag = flags.iter().find(|flag| flag.get_long() == Some(&long)).expect(setting.name);
+            let help = flag.get_help().expect("has a help text").to_string();
+            assert!(help.contains(setting.name), "{long}: {help}");
+        }
+        assert_eq!(flags.len(), names::documented().count());
+    }
+}

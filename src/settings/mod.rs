@@ -1,0 +1,201 @@
+//! The settings: flags beat the environment, the environment beats the file, the file beats the defaults.
+//!
+//! Everything that can be known to be wrong is found here, before anything is started, and is said with the
+//! name of the setting. Invariant: a `Settings` that exists is usable, and printing one never shows a secret.
+
+mod error;
+mod flags;
+mod layers;
+mod names;
+mod parse;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+pub use self::{
+    error::{Origin, SettingsError},
+    flags::Flags,
+    names::{CLIENT_NAMES, SETTINGS, Setting, documented},
+};
+use self::{layers::Layers, names as name};
+
+/// What the server is told from outside.
+#[derive(Clone)]
+pub struct Settings {
+    pub database_url: Option<String>,
+    pub listen: SocketAddr,
+    pub data_dir: PathBuf,
+    pub pg_bin: Option<PathBuf>,
+    pub migrate: bool,
+    pub checker: bool,
+    pub log: String,
+    pub log_format: LogFormat,
+    /// `None` when nobody said: then only loopback may be listened on.
+    pub auth: Option<bool>,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Human on a terminal, else JSON.
+    Auto,
+    Json,
+    Human,
+}
+
+/// The settings, and what should be said about them once there is a log to say it in.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    pub settings: Settings,
+    pub warnings: Vec<String>,
+}
+
+impl Settings {
+    /// Reads all sources. The environment is an argument, so that a test has one of its own.
+    pub fn load(
+        flags: Flags,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Loaded, SettingsError> {
+        let environment: BTreeMap<String, String> = environment.into_iter().collect();
+        let root = rustix::process::geteuid().is_root();
+        resolve(&Layers::read(flags, &environment)?, &environment, root)
+    }
+
+    /// For tests: a free port on loopback, and nothing taken from the machine.
+    pub fn for_tests(database_url: Option<String>, data_dir: PathBuf) -> Self {
+        Self {
+            database_url,
+            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
+            data_dir,
+            pg_bin: None,
+            migrate: true,
+            checker: true,
+            log: "info".to_owned(),
+            log_format: LogFormat::Auto,
+            auth: None,
+        }
+    }
+}
+
+/// By hand: the database's URL holds a password.
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Taken apart by name, so that a new field has to be thought about here.
+        let Self { database_url, listen, data_dir, pg_bin, migrate, checker, log, log_format, auth } = self;
+        f.debug_struct("Settings")
+            .field("database_url", &database_url.as_deref().map(parse::redacted))
+            .field("listen", listen)
+            .field("data_dir", data_dir)
+            .field("pg_bin", pg_bin)
+            .field("migrate", migrate)
+            .field("checker", checker)
+            .field("log", log)
+            .field("log_format", log_format)
+            .field("auth", auth)
+            .finish()
+    }
+}
+
+/// The process's environment as text. A name of ours whose value is not text is an error and not a guess.
+pub fn process_environment() -> Result<Vec<(String, String)>, SettingsError> {
+    let read = |name: &str| name.starts_with("ROLLCALL_") || documented().any(|setting| setting.name == name);
+    let mut environment = Vec::new();
+    for (name, value) in std::env::vars_os() {
+        let Ok(name) = name.into_string() else { continue };
+        match value.into_string() {
+            Ok(value) => environment.push((name, value)),
+            Err(_) if read(&name) => return Err(SettingsError::NotUnicode { name }),
+            Err(_) => {}
+        }
+    }
+    Ok(environment)
+}
+
+fn resolve(
+    layers: &Layers,
+    environment: &BTreeMap<String, String>,
+    root: bool,
+) -> Result<Loaded, SettingsError> {
+    let mut warnings = layers.warnings.clone();
+    let auth = value(layers, &name::AUTH, parse::switch)?;
+    if let (Some(true), Some((_, origin))) = (auth, layers.get(&name::AUTH)) {
+        return Err(SettingsError::AuthNotYet { origin: origin.clone() });
+    }
+    let listen = required(layers, &name::LISTEN, parse::address)?;
+    if !listen.ip().to_canonical().is_loopback() {
+        if auth.is_none() {
+            return Err(SettingsError::NotLoopback { listen });
+        }
+        warnings
+            .push(format!("ROLLCALL_AUTH is off: whoever reaches {listen} may read and change everything"));
+    }
+    let data_dir = match value(layers, &name::DATA_DIR, parse::folder)? {
+        Some(folder) => folder,
+        None => default_data_dir(environment, root)?,
+    };
+    let settings = Settings {
+        database_url: database_url(layers)?,
+        listen,
+        data_dir,
+        pg_bin: value(layers, &name::PG_BIN, parse::folder)?,
+        migrate: required(layers, &name::MIGRATE, parse::switch)?,
+        checker: required(layers, &name::CHECKER, parse::switch)?,
+        log: required(layers, &name::LOG, parse::log_levels)?,
+        log_format: required(layers, &name::LOG_FORMAT, parse::log_format)?,
+        auth,
+    };
+    Ok(Loaded { settings, warnings })
+}
+
+fn value<T>(
+    layers: &Layers,
+    setting: &Setting,
+    parse: impl FnOnce(&str) -> Option<T>,
+) -> Result<Option<T>, SettingsError> {
+    let Some((text, origin)) = layers.get(setting) else { return Ok(None) };
+    parse(text).map(Some).ok_or_else(|| bad_value(setting, text, origin.clone()))
+}
+
+/// For settings with a default: the layers always hold one.
+fn required<T>(
+    layers: &Layers,
+    setting: &Setting,
+    parse: impl FnOnce(&str) -> Option<T>,
+) -> Result<T, SettingsError> {
+    value(layers, setting, parse)?.ok_or_else(|| bad_value(setting, "", Origin::Default))
+}
+
+fn bad_value(setting: &Setting, text: &str, origin: Origin) -> SettingsError {
+    SettingsError::Value { name: setting.name, value: text.to_owned(), origin, allowed: setting.allowed }
+}
+
+fn database_url(layers: &Layers) -> Result<Option<String>, SettingsError> {
+    let setting = name::DATABASE_URL;
+    let Some((text, origin)) = layers.get(&setting) else { return Ok(None) };
+    parse::database_url(text).map(Some).map_err(|reason| SettingsError::Secret {
+        name: setting.name,
+        reason,
+        origin: origin.clone(),
+        allowed: setting.allowed,
+    })
+}
+
+fn default_data_dir(environment: &BTreeMap<String, String>, root: bool) -> Result<PathBuf, SettingsError> {
+    if root {
+        return Ok(PathBuf::from("/var/lib/rollcall"));
+    }
+    // The XDG rules: a relative path there is to be ignored.
+    let folder = |name: &str| environment.get(name).map(Path::new).filter(|path| path.is_absolute());
+    folder("XDG_DATA_HOME")
+        .map(Path::to_owned)
+        .or_else(|| folder("HOME").map(|home| home.join(".local/share")))
+        .map(|data| data.join("rollcall"))
+        .ok_or(SettingsError::NoHome)
+}

@@ -1,0 +1,199 @@
+//! The list of settings: what each is called, its default, and a line about it.
+//!
+//! It exists once, so that the file, the environment, the flags, the error texts and `.env.example` cannot
+//! drift apart. Invariant: every name that rollcall reads stands here, and nothing else does.
+
+/// One documented setting.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// The name in the environment, and in every message.
+    pub name: &'static str,
+    /// The name in the file; it is the flag's name too, with dashes.
+    pub key: &'static str,
+    /// `None` where there is no default, or where it depends on the machine.
+    pub default: Option<&'static str>,
+    /// A secret is never printed, not even in the error about it.
+    pub secret: bool,
+    /// What a value may look like; it ends the error about a bad one.
+    pub allowed: &'static str,
+    /// The line of explanation.
+    pub help: &'static str,
+}
+
+const SWITCH: &str = "on or off (true, false, yes, no, 1 and 0 are understood too)";
+
+pub const DATABASE_URL: Setting = Setting {
+    name: "DATABASE_URL",
+    key: "database_url",
+    default: None,
+    secret: true,
+    allowed: "postgres://user:password@host:5432/database, special characters of the password percent-encoded",
+    help: "The PostgreSQL database; without it rollcall runs a PostgreSQL of its own in ROLLCALL_DATA_DIR.",
+};
+
+pub const LISTEN: Setting = Setting {
+    name: "ROLLCALL_LISTEN",
+    key: "listen",
+    default: Some("127.0.0.1:8081"),
+    secret: false,
+    allowed: "an IP address and a port, such as 127.0.0.1:8081, 0.0.0.0:8081 or [::1]:8081",
+    help: "Address and port of the HTTP API; any but a loopback address needs ROLLCALL_AUTH.",
+};
+
+pub const DATA_DIR: Setting = Setting {
+    name: "ROLLCALL_DATA_DIR",
+    key: "data_dir",
+    default: None,
+    secret: false,
+    allowed: "the path of a folder",
+    help: "Folder for what must outlive a restart; as root /var/lib/rollcall, else ~/.local/share/rollcall.",
+};
+
+pub const PG_BIN: Setting = Setting {
+    name: "ROLLCALL_PG_BIN",
+    key: "pg_bin",
+    default: None,
+    secret: false,
+    allowed: "the path of a folder",
+    help: "Folder with initdb and postgres, when rollcall does not find them by itself.",
+};
+
+pub const MIGRATE: Setting = Setting {
+    name: "ROLLCALL_MIGRATE",
+    key: "migrate",
+    default: Some("on"),
+    secret: false,
+    allowed: SWITCH,
+    help: "Whether serve brings the database's tables up to date before it starts: on or off.",
+};
+
+pub const CHECKER: Setting = Setting {
+    name: "ROLLCALL_CHECKER",
+    key: "checker",
+    default: Some("on"),
+    secret: false,
+    allowed: SWITCH,
+    help: "Whether this replica asks the health URLs of the registered instances: on or off.",
+};
+
+pub const LOG: Setting = Setting {
+    name: "ROLLCALL_LOG",
+    key: "log",
+    default: Some("info"),
+    secret: false,
+    allowed: "a level (error, warn, info, debug, trace, off) or a list such as info,rollcall::log=debug",
+    help: "What is logged: a level, or a list of levels by module such as info,rollcall::log=debug.",
+};
+
+pub const LOG_FORMAT: Setting = Setting {
+    name: "ROLLCALL_LOG_FORMAT",
+    key: "log_format",
+    default: Some("auto"),
+    secret: false,
+    allowed: "auto, json or human",
+    help: "How it is logged: json, human, or auto (human on a terminal, else json).",
+};
+
+pub const AUTH: Setting = Setting {
+    name: "ROLLCALL_AUTH",
+    key: "auth",
+    default: None,
+    secret: false,
+    allowed: SWITCH,
+    help: "Whether callers need a token; this release only knows off, which must be said for ROLLCALL_LISTEN beyond loopback.",
+};
+
+/// Where the file is; it cannot stand in the file itself.
+pub const CONFIG: Setting = Setting {
+    name: "ROLLCALL_CONFIG",
+    key: "config",
+    default: None,
+    secret: false,
+    allowed: "the path of a TOML file",
+    help: "A TOML file with these settings under their short names (listen, data_dir, …).",
+};
+
+/// Every setting that a value can be given for, in the order of the documentation.
+pub const SETTINGS: [Setting; 9] =
+    [DATABASE_URL, LISTEN, DATA_DIR, PG_BIN, MIGRATE, CHECKER, LOG, LOG_FORMAT, AUTH];
+
+/// Names of the environment that are the command line client's: the server neither reads nor warns of them.
+pub const CLIENT_NAMES: [&str; 2] = ["ROLLCALL_ADDR", "ROLLCALL_TOKEN"];
+
+/// All documented names of the environment that the server reads.
+pub fn documented() -> impl Iterator<Item = Setting> {
+    std::iter::once(CONFIG).chain(SETTINGS)
+}
+
+/// The documented name that was probably meant: at most two slips of the keyboard away.
+pub fn nearest_name(unknown: &str) -> Option<&'static str> {
+    // `ROLLCALL_DATABASE_URL` is the natural guess for the one name that has no prefix.
+    let bare = unknown.strip_prefix("ROLLCALL_").unwrap_or(unknown);
+    let candidates = documented().map(|setting| setting.name).chain(CLIENT_NAMES);
+    nearest(candidates.flat_map(|name| [(name, distance(unknown, name)), (name, distance(bare, name))]))
+}
+
+/// The same for a key of the file.
+pub fn nearest_key(unknown: &str) -> Option<&'static str> {
+    let bare = unknown.to_lowercase().replace('-', "_");
+    let bare = bare.strip_prefix("rollcall_").unwrap_or(&bare);
+    nearest(SETTINGS.iter().map(|setting| (setting.key, distance(bare, setting.key))))
+}
+
+fn nearest(candidates: impl Iterator<Item = (&'static str, usize)>) -> Option<&'static str> {
+    candidates.filter(|(_, slips)| *slips <= 2).min_by_key(|(_, slips)| *slips).map(|(name, _)| name)
+}
+
+/// Levenshtein's distance: letters to insert, remove or replace.
+fn distance(left: &str, right: &str) -> usize {
+    let mut row: Vec<usize> = (0..=right.chars().count()).collect();
+    for (line, letter) in left.chars().enumerate() {
+        let mut diagonal = line;
+        let mut before = line + 1;
+        for (cell, other) in row.iter_mut().skip(1).zip(right.chars()) {
+            let above = *cell;
+            *cell = (diagonal + usize::from(letter != other)).min(above + 1).min(before + 1);
+            diagonal = above;
+            before = *cell;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = line + 1;
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_distance_counts_slips() {
+        for (left, right, slips) in
+            [("", "", 0), ("a", "", 1), ("", "abc", 3), ("kitten", "sitting", 3), ("LISTEN", "LISTN", 1)]
+        {
+            assert_eq!(distance(left, right), slips, "{left:?} to {right:?}");
+            assert_eq!(distance(right, left), slips, "{right:?} to {left:?}");
+        }
+    }
+
+    #[test]
+    fn a_slip_is_recognised_and_a_stranger_is_not() {
+        assert_eq!(nearest_name("ROLLCALL_LISTN"), Some("ROLLCALL_LISTEN"));
+        assert_eq!(nearest_name("ROLLCALL_DATADIR"), Some("ROLLCALL_DATA_DIR"));
+        assert_eq!(nearest_name("ROLLCALL_DATABASE_URL"), Some("DATABASE_URL"));
+        assert_eq!(nearest_name("ROLLCALL_TOKENS"), Some("ROLLCALL_TOKEN"));
+        assert_eq!(nearest_name("ROLLCALL_SOMETHING_ELSE"), None);
+        assert_eq!(nearest_key("ROLLCALL_LISTEN"), Some("listen"));
+        assert_eq!(nearest_key("data-dir"), Some("data_dir"));
+        assert_eq!(nearest_key("colour"), None);
+    }
+
+    #[test]
+    fn name_and_key_of_a_setting_belong_together() {
+        for setting in documented() {
+            let bare = setting.name.strip_prefix("ROLLCALL_").unwrap_or(setting.name);
+            assert_eq!(bare.to_lowercase(), setting.key);
+        }
+    }
+}

@@ -1,0 +1,362 @@
+//! Calls `rollcall.append`: one batch, one transaction, one round trip.
+//!
+//! An append is never cancelled on the server. When its answer does not come, its outcome is unknown, and the way to
+//! learn it is to send the same batch again: the database knows a batch that it has written by its id.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::{
+    error::StoreError,
+    lane::{STATEMENT_WITHIN, bounded},
+    poll::Cursor,
+};
+use crate::domain::{Change, ConfigEntry, Instance, InstanceId, Revision, RowKey, Version};
+
+/// Who writes: a replica, and the generation that its connection was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Writer {
+    pub replica: Uuid,
+    pub generation: i64,
+}
+
+/// A batch of groups. Groups and events are numbered from 1, as arrays are in the database.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    pub id: Uuid,
+    /// The state that the groups were decided on.
+    pub cursor: Cursor,
+    pub now: DateTime<Utc>,
+    pub groups: i32,
+    pub instances: Vec<InstanceChange>,
+    pub configs: Vec<ConfigChange>,
+    pub guards: Vec<Guard>,
+    pub events: Vec<NewEvent>,
+}
+
+#[derive(Clone, Debug)]
+pub struct InstanceChange {
+    pub group: i32,
+    pub id: InstanceId,
+    /// The version before the batch, 0 for a new row.
+    pub before: Version,
+    /// The last event of the batch about this row.
+    pub event: i32,
+    /// The row as it is to be; None removes it.
+    pub row: Option<Arc<Instance>>,
+}
+
+#[derive(Clone, Debug)]
+pub struct ConfigChange {
+    pub group: i32,
+    pub before: Version,
+    pub event: i32,
+    pub row: Arc<ConfigEntry>,
+}
+
+/// A row that a group's decision rests on without changing it; version 0 demands that it is not there.
+#[derive(Clone, Debug)]
+pub struct Guard {
+    pub group: i32,
+    pub row: RowKey,
+    pub version: Version,
+}
+
+#[derive(Clone, Debug)]
+pub struct NewEvent {
+    pub group: i32,
+    pub change: Change,
+    pub data: String,
+    pub actor: Arc<str>,
+    pub origin: Arc<str>,
+    pub request_id: Option<Arc<str>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupOutcome {
+    Written,
+    /// A row that the group names has another version by now.
+    Conflict,
+    /// A row that the group changes is locked by somebody who does not write through the log.
+    Busy,
+}
+
+#[derive(Debug)]
+pub enum Appended {
+    Done {
+        outcomes: Vec<GroupOutcome>,
+        /// The revisions given to the events of the written groups, in their order.
+        written: Option<Span>,
+    },
+    /// The log is in another epoch, or does not know the cursor.
+    Forked,
+    /// A newer connection of this replica's writer has taken over.
+    Superseded,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Span {
+    pub epoch: i32,
+    pub from: Revision,
+    pub to: Revision,
+    pub hash: Vec<u8>,
+}
+
+/// Takes the writer's next generation on this connection.
+pub async fn open_writer(connection: &mut PgConnection, replica: Uuid) -> Result<Writer, StoreError> {
+    let generation =
+        bounded(STATEMENT_WITHIN, sqlx::query_scalar!("select rollcall.open_writer($1)", replica).fetch_one(connection))
+            .await?
+            .ok_or_else(|| unexpected("open_writer", "no generation"))?;
+    Ok(Writer { replica, generation })
+}
+
+pub async fn append(
+    connection: &mut PgConnection,
+    writer: Writer,
+    batch: &Batch,
+) -> Result<Appended, StoreError> {
+    let instances = InstanceColumns::of(&batch.instances);
+    let configs = ConfigColumns::of(&batch.configs);
+    let guards = GuardColumns::of(&batch.guards);
+    let events = EventColumns::of(&batch.events);
+    let row = bounded(
+        STATEMENT_WITHIN,
+        sqlx::query!(
+            r#"
+            select state as "state!", epoch as "epoch!", rev_from, rev_to, hash, outcomes from rollcall.append(
+              $1, $2, $3, $4, $5, $6, $7, $8,
+              $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
+              $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32,
+              $33, $34, $35, $36,
+              $37, $38, $39, $40, $41, $42, $43, $44)
+            "#,
+            batch.id,
+            writer.replica,
+            writer.generation,
+            batch.cursor.epoch,
+            batch.cursor.revision,
+            batch.cursor.hash.as_deref(),
+            batch.now,
+            batch.groups,
+            &instances.group,
+            &instances.id,
+            &instances.before,
+            &instances.after,
+            &instances.event,
+            &instances.service as &[&str],
+            &instances.key as &[&str],
+            &instances.key_given,
+            &instances.status as &[&str],
+            &instances.failures,
+            &instances.changes,
+            &instances.spec,
+            &instances.registered,
+            &configs.group,
+            &configs.id,
+            &configs.before,
+            &configs.after,
+            &configs.event,
+            &configs.service as &[&str],
+            &configs.environment as &[&str],
+            &configs.content as &[Option<&str>],
+            &configs.comment as &[Option<&str>],
+            &configs.actor as &[&str],
+            &configs.created,
+            &guards.group,
+            &guards.table as &[&str],
+            &guards.id,
+            &guards.version,
+            &events.group,
+            &events.kind as &[&str],
+            &events.service as &[&str],
+            &events.instance as &[Option<Uuid>],
+            &events.actor as &[&str],
+            &events.origin as &[&str],
+            &events.request as &[Option<&str>],
+            &events.data as &[&str],
+        )
+        .fetch_one(connection),
+    )
+    .await?;
+    match row.state.as_str() {
+        "done" | "known" => {
+            let outcomes = row.outcomes.unwrap_or_default();
+            if outcomes.len() != usize::try_from(batch.groups).unwrap_or_default() {
+                return Err(unexpected("append", "not one outcome for each group"));
+            }
+            let written = match (row.rev_from, row.rev_to, row.hash) {
+                (Some(from), Some(to), Some(hash)) => Some(Span { epoch: row.epoch, from, to, hash }),
+                _ => None,
+            };
+            Ok(Appended::Done { outcomes: outcomes.into_iter().map(outcome).collect(), written })
+        }
+        "epoch" | "forked" => Ok(Appended::Forked),
+        "superseded" => Ok(Appended::Superseded),
+        other => Err(unexpected("append", other)),
+    }
+}
+
+fn outcome(number: i16) -> GroupOutcome {
+    match number {
+        0 => GroupOutcome::Written,
+        2 => GroupOutcome::Busy,
+        _ => GroupOutcome::Conflict,
+    }
+}
+
+fn unexpected(function: &'static str, answer: &str) -> StoreError {
+    StoreError::Unreadable { table: function, column: "its answer", reason: answer.to_owned() }
+}
+
+#[derive(Default)]
+struct InstanceColumns<'a> {
+    group: Vec<i32>,
+    id: Vec<Uuid>,
+    before: Vec<i64>,
+    after: Vec<i64>,
+    event: Vec<i32>,
+    service: Vec<&'a str>,
+    key: Vec<&'a str>,
+    key_given: Vec<bool>,
+    status: Vec<&'a str>,
+    failures: Vec<i32>,
+    changes: Vec<i32>,
+    spec: Vec<String>,
+    registered: Vec<DateTime<Utc>>,
+}
+
+impl<'a> InstanceColumns<'a> {
+    fn of(changes: &'a [InstanceChange]) -> Self {
+        let mut columns = Self::default();
+        for change in changes {
+            columns.group.push(change.group);
+            columns.id.push(change.id.0);
+            columns.before.push(change.before);
+            columns.event.push(change.event);
+            match &change.row {
+                Some(row) => columns.push_row(row),
+                None => columns.push_removal(),
+            }
+        }
+        columns
+    }
+
+    fn push_row(&mut self, row: &'a Instance) {
+        self.after.push(row.version);
+        self.service.push(row.service.as_str());
+        self.key.push(row.key.as_str());
+        self.key_given.push(row.key.is_given());
+        self.status.push(row.health.status.as_str());
+        self.failures.push(i32::try_from(row.health.failures).unwrap_or(i32::MAX));
+        self.changes.push(row.health.changes.cast_signed());
+        // maps with text keys and finite numbers: there is nothing in a Spec that JSON cannot hold
+        self.spec.push(serde_json::to_string(&*row.spec).unwrap_or_default());
+        self.registered.push(row.registered_at);
+    }
+
+    /// A removal needs its id and its version only; the arrays must have one length all the same.
+    fn push_removal(&mut self) {
+        self.after.push(0);
+        self.service.push("");
+        self.key.push("");
+        self.key_given.push(false);
+        self.status.push("");
+        self.failures.push(0);
+        self.changes.push(0);
+        self.spec.push(String::new());
+        self.registered.push(DateTime::UNIX_EPOCH);
+    }
+}
+
+#[derive(Default)]
+struct ConfigColumns<'a> {
+    group: Vec<i32>,
+    id: Vec<Uuid>,
+    before: Vec<i64>,
+    after: Vec<i64>,
+    event: Vec<i32>,
+    service: Vec<&'a str>,
+    environment: Vec<&'a str>,
+    content: Vec<Option<&'a str>>,
+    comment: Vec<Option<&'a str>>,
+    actor: Vec<&'a str>,
+    created: Vec<DateTime<Utc>>,
+}
+
+impl<'a> ConfigColumns<'a> {
+    fn of(changes: &'a [ConfigChange]) -> Self {
+        let mut columns = Self::default();
+        for ConfigChange { group, before, event, row } in changes {
+            columns.group.push(*group);
+            columns.id.push(row.key.id());
+            columns.before.push(*before);
+            columns.after.push(row.version);
+            columns.event.push(*event);
+            columns.service.push(row.key.service.as_str());
+            columns.environment.push(row.key.environment.as_str());
+            columns.content.push(row.content.as_ref().map(|content| content.text()));
+            columns.comment.push(row.comment.as_deref());
+            columns.actor.push(&row.actor);
+            columns.created.push(row.created_at);
+        }
+        columns
+    }
+}
+
+#[derive(Default)]
+struct GuardColumns {
+    group: Vec<i32>,
+    table: Vec<&'static str>,
+    id: Vec<Uuid>,
+    version: Vec<i64>,
+}
+
+impl GuardColumns {
+    fn of(guards: &[Guard]) -> Self {
+        let mut columns = Self::default();
+        for guard in guards {
+            let (table, id) = match &guard.row {
+                RowKey::Instance(id) => ("instances", id.0),
+                RowKey::Config(key) => ("config_entries", key.id()),
+            };
+            columns.group.push(guard.group);
+            columns.table.push(table);
+            columns.id.push(id);
+            columns.version.push(guard.version);
+        }
+        columns
+    }
+}
+
+#[derive(Default)]
+struct EventColumns<'a> {
+    group: Vec<i32>,
+    kind: Vec<&'a str>,
+    service: Vec<&'a str>,
+    instance: Vec<Option<Uuid>>,
+    actor: Vec<&'a str>,
+    origin: Vec<&'a str>,
+    request: Vec<Option<&'a str>>,
+    data: Vec<&'a str>,
+}
+
+impl<'a> EventColumns<'a> {
+    fn of(events: &'a [NewEvent]) -> Self {
+        let mut columns = Self::default();
+        for event in events {
+            columns.group.push(event.group);
+            columns.kind.push(event.change.kind());
+            columns.service.push(event.change.service().as_str());
+            columns.instance.push(event.change.instance().map(|id| id.0));
+            columns.actor.push(&event.actor);
+            columns.origin.push(&event.origin);
+            columns.request.push(event.request_id.as_deref());
+            columns.data.push(&event.data);
+        }
+        columns
+    }
+}

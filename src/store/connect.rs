@@ -1,0 +1,95 @@
+//! How a connection comes to be: who logs in, what role it takes, and how long anything may last on it.
+
+use std::{str::FromStr, sync::Arc, time::Duration};
+
+use sqlx::{
+    ConnectOptions, Connection, PgConnection,
+    postgres::{PgConnectOptions, PgSslMode},
+};
+
+use super::error::StoreError;
+use crate::telemetry::Metrics;
+
+const CONNECT_WITHIN: Duration = Duration::from_secs(2);
+
+/// A database, and how to reach it.
+#[derive(Clone)]
+pub struct Database {
+    options: Arc<PgConnectOptions>,
+    metrics: Metrics,
+}
+
+impl Database {
+    pub fn new(options: PgConnectOptions, metrics: Metrics) -> Self {
+        // slow statements are the metrics' business; the statement log would repeat each batch
+        let options = options.application_name("rollcall").disable_statement_logging();
+        Self { options: Arc::new(options), metrics }
+    }
+
+    /// A URL that names no user means the one that the environment names (PGUSER, USER), as with psql.
+    pub fn from_url(url: &str, metrics: Metrics) -> Result<Self, StoreError> {
+        let parsed = url::Url::parse(url)
+            .map_err(|error| StoreError::Url(format!("DATABASE_URL is not a URL: {error}")))?;
+        let mut options = PgConnectOptions::from_str(url)
+            .map_err(|error| StoreError::Url(format!("DATABASE_URL cannot be used: {error}")))?;
+        let names_user = !parsed.username().is_empty() || parsed.query_pairs().any(|(name, _)| name == "user");
+        if !names_user {
+            let user = ["PGUSER", "USER"].iter().find_map(|name| std::env::var(name).ok());
+            options = options.username(user.as_deref().unwrap_or("postgres"));
+        }
+        if options.get_socket().is_some() {
+            options = options.ssl_mode(PgSslMode::Disable);
+        }
+        Ok(Self::new(options, metrics))
+    }
+
+    /// Where the database is, without its password.
+    pub fn describe(&self) -> String {
+        let place = match self.options.get_socket() {
+            Some(socket) => socket.display().to_string(),
+            None => format!("{}:{}", self.options.get_host(), self.options.get_port()),
+        };
+        let user = self.options.get_username();
+        format!("{user}@{place}/{}", self.options.get_database().unwrap_or(user))
+    }
+
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// A connection of the service: it may read, and call the functions that write the log.
+    pub async fn connect(&self) -> Result<PgConnection, StoreError> {
+        let connecting = async {
+            let mut connection = PgConnection::connect_with(&self.options).await?;
+            // SET ROLE does not take up a role's settings, so each connection is given its own.
+            sqlx::query!(
+                "select set_config('role', 'rollcall_app', false) as role, \
+                 set_config('statement_timeout', '4s', false) as statement, \
+                 set_config('lock_timeout', '2s', false) as lock, \
+                 set_config('idle_in_transaction_session_timeout', '5s', false) as idle, \
+                 set_config('default_transaction_isolation', 'read committed', false) as isolation"
+            )
+            .fetch_one(&mut connection)
+            .await?;
+            Ok(connection)
+        };
+        let connected = match tokio::time::timeout(CONNECT_WITHIN, connecting).await {
+            Ok(result) => result.map_err(StoreError::Connect),
+            Err(_) => Err(StoreError::Timeout(CONNECT_WITHIN)),
+        };
+        self.metrics.connected(connected.is_ok());
+        connected
+    }
+
+    /// A connection as whoever logs in, for migrations.
+    pub(super) async fn connect_as_owner(&self) -> Result<PgConnection, StoreError> {
+        match tokio::time::timeout(CONNECT_WITHIN, PgConnection::connect_with(&self.options)).await {
+            Ok(result) => result.map_err(StoreError::Connect),
+            Err(_) => Err(StoreError::Timeout(CONNECT_WITHIN)),
+        }
+    }
+
+    pub(super) fn options(&self) -> &PgConnectOptions {
+        &self.options
+    }
+}

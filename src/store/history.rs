@@ -1,0 +1,125 @@
+//! Reads the log as history: for the audit, not for the state.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::{
+    error::StoreError,
+    lane::{Lanes, STATEMENT_WITHIN, bounded},
+};
+use crate::domain::Revision;
+
+/// Which events, from where on.
+#[derive(Clone, Debug, Default)]
+pub struct EventQuery {
+    pub after: Revision,
+    pub service: Option<String>,
+    pub kind: Option<String>,
+    pub actor: Option<String>,
+    pub limit: i64,
+}
+
+#[derive(Debug)]
+pub struct EventRecord {
+    pub revision: Revision,
+    pub epoch: i32,
+    pub time: DateTime<Utc>,
+    pub kind: String,
+    pub service: String,
+    pub instance: Option<Uuid>,
+    pub actor: String,
+    pub origin: String,
+    pub request_id: Option<String>,
+    /// JSON.
+    pub data: String,
+}
+
+/// How far the hash chain holds.
+#[derive(Debug)]
+pub struct Verification {
+    pub from: Revision,
+    pub to: Revision,
+    pub head: Revision,
+    /// The first batch whose events are not what its hash says, by its first revision.
+    pub broken_at: Option<Revision>,
+}
+
+/// The events that match, ascending, and the revision to go on after.
+pub async fn events(lanes: &Lanes, query: &EventQuery) -> Result<(Vec<EventRecord>, Revision), StoreError> {
+    let mut lane = lanes.take(Duration::from_secs(2)).await?;
+    // The head is read first: what comes to the log meanwhile is found by the next call.
+    let head = bounded(
+        STATEMENT_WITHIN,
+        sqlx::query_scalar!(r#"select coalesce(max(rev_to), 0) as "head!" from rollcall.batches"#)
+            .fetch_one(&mut lane.connection),
+    )
+    .await?;
+    let events = bounded(
+        STATEMENT_WITHIN,
+        sqlx::query_as!(
+            EventRecord,
+            "select revision, epoch, time, kind, service, instance, actor, origin, request_id, data \
+             from rollcall.events \
+             where revision > $1 and ($2::text is null or service = $2) and ($3::text is null or kind = $3) \
+               and ($4::text is null or actor = $4) \
+             order by revision limit $5",
+            query.after,
+            query.service,
+            query.kind,
+            query.actor,
+            query.limit,
+        )
+        .fetch_all(&mut lane.connection),
+    )
+    .await?;
+    lane.give_back();
+    let full = i64::try_from(events.len()).is_ok_and(|count| count >= query.limit);
+    let last = events.last().map(|event| event.revision);
+    let next = match last {
+        Some(last) if full => last,
+        // nothing more matched up to the head
+        _ => head.max(query.after).max(last.unwrap_or(0)),
+    };
+    Ok((events, next))
+}
+
+/// Walks the chain of hashes from the first batch after `after`, at most `batches` of them.
+pub async fn verify(lanes: &Lanes, after: Revision, batches: i64) -> Result<Verification, StoreError> {
+    let mut lane = lanes.take(Duration::from_secs(2)).await?;
+    let row = bounded(
+        STATEMENT_WITHIN,
+        sqlx::query!(
+            r#"
+            with page as (
+              select b.*, lag(b.hash) over w as before, lag(b.rev_to) over w as previous, lag(b.epoch) over w as era
+              from (select * from rollcall.batches where rev_to >= $1 order by rev_to limit $2) b
+              window w as (order by b.rev_to)
+            ), checked as (
+              select p.rev_from, p.rev_to,
+                p.hash = rollcall.batch_hash(p.before, p.rev_from, p.rev_to, p.epoch, l.lines)
+                  and l.events = p.rev_to - p.rev_from + 1
+                  and (p.rev_from = coalesce(p.previous, 0) + 1 or p.epoch > coalesce(p.era, p.epoch)) as whole
+              from page p left join lateral (
+                select string_agg(rollcall.event_line(e.revision, e.epoch, e.time, e.kind, e.service, e.instance,
+                                                      e.actor, e.origin, e.request_id, e.data),
+                                  E'\n' order by e.revision) as lines, count(*) as events
+                from rollcall.events e where e.revision between p.rev_from and p.rev_to) l on true
+              -- a page begins with the batch that the page before it ended with, for its hash
+              where p.rev_to > $1
+            )
+            select coalesce(min(rev_from), $1) as "from!", coalesce(max(rev_to), $1) as "to!",
+                   min(rev_from) filter (where whole is distinct from true) as broken_at,
+                   (select coalesce(max(rev_to), 0) from rollcall.batches) as "head!"
+            from checked
+            "#,
+            after,
+            batches,
+        )
+        .fetch_one(&mut lane.connection),
+    )
+    .await?;
+    lane.give_back();
+    Ok(Verification { from: row.from, to: row.to, head: row.head, broken_at: row.broken_at })
+}

@@ -1,0 +1,148 @@
+//! Persists what stays out of the log, and follows what other replicas persisted.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::{
+    error::StoreError,
+    lane::{STATEMENT_WITHIN, bounded},
+};
+use crate::domain::InstanceId;
+
+/// What is known of an instance outside the log.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sign {
+    pub last_seen: Option<DateTime<Utc>>,
+    pub last_check: Option<DateTime<Utc>>,
+    pub latency_ms: Option<f32>,
+    pub output: Option<Arc<str>>,
+    pub load: Option<f32>,
+    /// Failures beyond the row's own count: in a flush those since the last one, in a feed all.
+    pub failures: i64,
+    /// The stretch of failures that they belong to.
+    pub changes: u32,
+}
+
+/// Writes the signs. Repeating a flush with the same number changes nothing.
+pub async fn flush(
+    connection: &mut PgConnection,
+    replica: Uuid,
+    number: i64,
+    signs: &[(InstanceId, Sign)],
+) -> Result<(), StoreError> {
+    let column = |f: &dyn Fn(&Sign) -> Option<f32>| signs.iter().map(|(_, sign)| f(sign)).collect::<Vec<_>>();
+    let time =
+        |f: &dyn Fn(&Sign) -> Option<DateTime<Utc>>| signs.iter().map(|(_, sign)| f(sign)).collect::<Vec<_>>();
+    let ids: Vec<Uuid> = signs.iter().map(|(id, _)| id.0).collect();
+    let outputs: Vec<Option<&str>> = signs.iter().map(|(_, sign)| sign.output.as_deref()).collect();
+    let failures: Vec<i64> = signs.iter().map(|(_, sign)| sign.failures).collect();
+    let changes: Vec<i32> = signs.iter().map(|(_, sign)| sign.changes.cast_signed()).collect();
+    bounded(
+        STATEMENT_WITHIN,
+        sqlx::query_scalar!(
+            "select rollcall.flush_liveness($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+            replica,
+            number,
+            &ids,
+            &time(&|sign| sign.last_seen) as &[Option<DateTime<Utc>>],
+            &time(&|sign| sign.last_check) as &[Option<DateTime<Utc>>],
+            &column(&|sign| sign.latency_ms) as &[Option<f32>],
+            &outputs as &[Option<&str>],
+            &column(&|sign| sign.load) as &[Option<f32>],
+            &failures,
+            &changes,
+        )
+        .fetch_one(connection),
+    )
+    .await?;
+    Ok(())
+}
+
+/// What was flushed after `seq`, or all there is where the feed no longer reaches back that far.
+pub struct Feed {
+    pub seq: i64,
+    pub signs: Vec<(InstanceId, Sign)>,
+}
+
+pub async fn follow(connection: &mut PgConnection, seq: Option<i64>) -> Result<Feed, StoreError> {
+    let oldest_and_newest = bounded(
+        STATEMENT_WITHIN,
+        sqlx::query!(
+            r#"select coalesce(min(seq), 0) as "oldest!", coalesce(max(seq), 0) as "newest!" from rollcall.liveness_feed"#
+        )
+        .fetch_one(&mut *connection),
+    )
+    .await?;
+    let (oldest, newest) = (oldest_and_newest.oldest, oldest_and_newest.newest);
+    match seq {
+        Some(seq) if seq == newest => Ok(Feed { seq, signs: Vec::new() }),
+        Some(seq) if seq < newest && seq + 1 >= oldest => feed_between(connection, seq, newest).await,
+        _ => all(connection, newest).await,
+    }
+}
+
+async fn feed_between(connection: &mut PgConnection, after: i64, to: i64) -> Result<Feed, StoreError> {
+    let rows = bounded(
+        STATEMENT_WITHIN,
+        sqlx::query_as!(
+            SignRow,
+            r#"
+            select u.instance as "instance!", u.last_seen, u.last_check, u.latency_ms, u.output, u.load,
+                   u.failures as "failures!", u.changes as "changes!"
+            from rollcall.liveness_feed f,
+              unnest(f.instance, f.last_seen, f.last_check, f.latency_ms, f.output, f.load, f.failures, f.changes)
+                u(instance, last_seen, last_check, latency_ms, output, load, failures, changes)
+            where f.seq > $1 and f.seq <= $2 order by f.seq
+            "#,
+            after,
+            to
+        )
+        .fetch_all(connection),
+    )
+    .await?;
+    Ok(Feed { seq: to, signs: rows.into_iter().map(SignRow::into_sign).collect() })
+}
+
+/// `newest` was read before: what is flushed meanwhile is read again by the next call, which does no harm, because
+/// the feed carries totals.
+async fn all(connection: &mut PgConnection, newest: i64) -> Result<Feed, StoreError> {
+    let rows = bounded(
+        STATEMENT_WITHIN,
+        sqlx::query_as!(
+            SignRow,
+            "select instance, last_seen, last_check, latency_ms, output, load, failures, changes from rollcall.liveness"
+        )
+        .fetch_all(connection),
+    )
+    .await?;
+    Ok(Feed { seq: newest, signs: rows.into_iter().map(SignRow::into_sign).collect() })
+}
+
+struct SignRow {
+    instance: Uuid,
+    last_seen: Option<DateTime<Utc>>,
+    last_check: Option<DateTime<Utc>>,
+    latency_ms: Option<f32>,
+    output: Option<String>,
+    load: Option<f32>,
+    failures: i64,
+    changes: i32,
+}
+
+impl SignRow {
+    fn into_sign(self) -> (InstanceId, Sign) {
+        let sign = Sign {
+            last_seen: self.last_seen,
+            last_check: self.last_check,
+            latency_ms: self.latency_ms,
+            output: self.output.map(Into::into),
+            load: self.load,
+            failures: self.failures,
+            changes: self.changes.cast_unsigned(),
+        };
+        (InstanceId(self.instance), sign)
+    }
+}

@@ -1,0 +1,140 @@
+//! Loads the rows and the place in the log that they belong to, as one snapshot of the database.
+
+use std::{sync::Arc, time::Duration};
+
+use sqlx::{Connection, PgConnection};
+
+use super::{error::StoreError, lane::bounded, poll::Cursor};
+use crate::domain::{
+    ConfigEntry, ConfigKey, Content, Environment, Fault, Health, Instance, InstanceId, Key, ServiceName, Spec,
+    Status,
+};
+
+/// A registry of a hundred thousand loads in under a second; this is for the day when the database is busy as well.
+const LOAD_WITHIN: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+pub struct Loaded {
+    pub cursor: Cursor,
+    pub instances: Vec<Instance>,
+    pub configs: Vec<ConfigEntry>,
+}
+
+pub async fn load(connection: &mut PgConnection) -> Result<Loaded, StoreError> {
+    bounded(LOAD_WITHIN, async { Ok(load_in_one_snapshot(connection).await) }).await?
+}
+
+async fn load_in_one_snapshot(connection: &mut PgConnection) -> Result<Loaded, StoreError> {
+    let mut snapshot = connection.begin_with("begin isolation level repeatable read read only").await?;
+    sqlx::query!("select set_config('statement_timeout', '60s', true)").fetch_one(&mut *snapshot).await?;
+    let head = sqlx::query!(
+        r#"
+        select h.epoch, top.rev_to as "revision?", top.hash as "hash?"
+        from rollcall.log_head h
+        left join lateral (select b.rev_to, b.hash from rollcall.batches b order by b.rev_to desc limit 1) top on true
+        "#
+    )
+    .fetch_optional(&mut *snapshot)
+    .await?
+    .ok_or(StoreError::NotMigrated)?;
+    let instances = sqlx::query_as!(
+        InstanceRow,
+        "select id, service, key, key_given, version, revision, status, failures, health_changes, spec, \
+         registered_at, updated_at from rollcall.instances"
+    )
+    .fetch_all(&mut *snapshot)
+    .await?;
+    let configs = sqlx::query_as!(
+        ConfigRow,
+        "select service, environment, version, revision, content, comment, actor, created_at, updated_at \
+         from rollcall.config_entries"
+    )
+    .fetch_all(&mut *snapshot)
+    .await?;
+    snapshot.commit().await?;
+    Ok(Loaded {
+        cursor: Cursor { epoch: head.epoch, revision: head.revision.unwrap_or(0), hash: head.hash },
+        instances: instances.into_iter().map(Instance::try_from).collect::<Result<_, _>>()?,
+        configs: configs.into_iter().map(ConfigEntry::try_from).collect::<Result<_, _>>()?,
+    })
+}
+
+struct InstanceRow {
+    id: uuid::Uuid,
+    service: String,
+    key: String,
+    key_given: bool,
+    version: i64,
+    revision: i64,
+    status: String,
+    failures: i32,
+    health_changes: i32,
+    spec: String,
+    registered_at: chrono::DateTime<chrono::Utc>,
+    updated_at: chrono::DateTime<chrono::Utc>,
+}
+
+fn unreadable(
+    table: &'static str,
+    column: &'static str,
+    reason: impl std::fmt::Display,
+) -> StoreError {
+    StoreError::Unreadable { table, column, reason: reason.to_string() }
+}
+
+impl TryFrom<InstanceRow> for Instance {
+    type Error = StoreError;
+
+    fn try_from(row: InstanceRow) -> Result<Self, StoreError> {
+        let odd = |column: &'static str, reason: String| unreadable("instances", column, reason);
+        let spec: Spec = serde_json::from_str(&row.spec).map_err(|error| odd("spec", error.to_string()))?;
+        Ok(Self {
+            id: InstanceId(row.id),
+            service: ServiceName::parse(&row.service).map_err(|fault| odd("service", fault.to_string()))?,
+            key: Key::stored(&row.key, row.key_given),
+            spec: Arc::new(spec),
+            health: Health {
+                status: Status::parse(&row.status).ok_or_else(|| odd("status", row.status.clone()))?,
+                failures: u32::try_from(row.failures).map_err(|error| odd("failures", error.to_string()))?,
+                changes: row.health_changes.cast_unsigned(),
+            },
+            registered_at: row.registered_at,
+            updated_at: row.updated_at,
+            version: row.version,
+            revision: row.revision,
+        })
+    }
+}
+
+struct ConfigRow {
+    service: String,
+    environment: String,
+    version: i64,
+    revision: i64,
+    content: Option<String>,
+    comment: Option<String>,
+    actor: String,
+    created_at: chrono::DateTime<chrono::Utc>,
+    updated_at: chrono::DateTime<chrono::Utc>,
+}
+
+impl TryFrom<ConfigRow> for ConfigEntry {
+    type Error = StoreError;
+
+    fn try_from(row: ConfigRow) -> Result<Self, StoreError> {
+        let odd = |column: &'static str| move |fault: Fault| unreadable("config_entries", column, fault);
+        Ok(Self {
+            key: ConfigKey {
+                service: ServiceName::parse(&row.service).map_err(odd("service"))?,
+                environment: Environment::parse(&row.environment).map_err(odd("environment"))?,
+            },
+            content: row.content.map(|text| Content::parse(&text)).transpose().map_err(odd("content"))?,
+            comment: row.comment.map(Into::into),
+            actor: row.actor.into(),
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+            version: row.version,
+            revision: row.revision,
+        })
+    }
+}

@@ -1,0 +1,23 @@
+//! The database, and the only place that speaks SQL.
+//!
+//! Connections are held in lanes instead of a pool: whoever works owns its connection for as long as the work takes
+//! and gives it back only when the work has ended well. A query that outlives its time, fails, or is dropped half-way
+//! takes its socket with it, so nothing leaks and no later query meets what an earlier one left behind.
+
+pub mod append;
+pub mod connect;
+pub mod error;
+pub mod history;
+pub mod hint;
+pub mod lane;
+pub mod liveness;
+pub mod load;
+pub mod migrate;
+pub mod poll;
+
+pub use append::{Appended, Batch, GroupOutcome};
+pub use connect::Database;
+pub use error::StoreError;
+pub use lane::{Lane, Lanes};
+pub use sqlx::PgConnection as Connection;
+pub use poll::{Cursor, Polled};

@@ -1,0 +1,15 @@
+//! What rollcall tells about itself: log lines and metrics.
+//!
+//! Invariant: nothing a client sends can forge a log line, steer a terminal or grow the number of series.
+
+mod families;
+mod labels;
+mod logging;
+mod metrics;
+
+pub use self::{
+    families::{CommandOutcome, PollResult},
+    labels::ServiceLabels,
+    logging::{LoggingError, init_logging},
+    metrics::{CONTENT_TYPE, Metrics},
+};

@@ -1,0 +1,51 @@
+//! What readers see: one immutable snapshot of the registry, swapped as a whole.
+//!
+//! A snapshot is the state at one revision. It shares all that did not change with the one before it, so that a
+//! change costs what changed, however large the rest is. A reader takes no lock and copies no instance.
+
+mod ready;
+mod snapshot;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use crate::domain::Revision;
+
+pub use ready::Slot;
+pub use snapshot::{Discoveries, ServiceView, Snapshot};
+
+/// Where the newest snapshot is found.
+pub struct View {
+    current: ArcSwap<Snapshot>,
+    /// None until the first snapshot has been loaded.
+    revision: watch::Sender<Option<Revision>>,
+}
+
+impl Default for View {
+    fn default() -> Self {
+        Self { current: ArcSwap::from_pointee(Snapshot::default()), revision: watch::Sender::new(None) }
+    }
+}
+
+impl View {
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
+    pub fn is_loaded(&self) -> bool {
+        self.revision.borrow().is_some()
+    }
+
+    pub fn publish(&self, snapshot: Arc<Snapshot>) {
+        let revision = snapshot.revision();
+        self.current.store(snapshot);
+        self.revision.send_replace(Some(revision));
+    }
+
+    /// Tells of every publication from now on.
+    pub fn watch(&self) -> watch::Receiver<Option<Revision>> {
+        self.revision.subscribe()
+    }
+}

@@ -1,0 +1,93 @@
+//! A server in this process, on a port of its own.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rollcall::server::Server;
+use rollcall::settings::Settings;
+use tempfile::TempDir;
+
+use super::{Client, Database, PATIENCE, wait_until};
+
+pub struct TestApp {
+    // In the order of their end: the server before its folder and its database.
+    server: Option<Server>,
+    client: Client,
+    _data: TempDir,
+    database: Option<Arc<Database>>,
+}
+
+impl TestApp {
+    /// On a fresh database. Nobody is polled, so that a status is what the test made of it.
+    pub async fn start() -> Self {
+        Self::start_on(&Database::fresh().await).await
+    }
+
+    /// On a fresh database, with the checker at work.
+    pub async fn start_checking() -> Self {
+        let database = Database::fresh().await;
+        let url = database.url();
+        Self::launch(url, true, Some(database)).await
+    }
+
+    /// One more replica on a database.
+    pub async fn start_on(database: &Arc<Database>) -> Self {
+        Self::launch(database.url(), false, Some(Arc::clone(database))).await
+    }
+
+    /// Two replicas on one fresh database.
+    pub async fn pair() -> (Self, Self) {
+        let first = Self::start().await;
+        let second = Self::start_on(first.database()).await;
+        (first, second)
+    }
+
+    /// On whatever stands at the address.
+    pub async fn start_at(url: String) -> Self {
+        Self::launch(url, false, None).await
+    }
+
+    async fn launch(url: String, checker: bool, database: Option<Arc<Database>>) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let mut settings = Settings::for_tests(Some(url), data.path().to_owned());
+        settings.checker = checker;
+        let server = Server::start(settings).await.expect("the server starts");
+        let client = Client::new(&format!("http://{}", server.address()));
+        wait_until(PATIENCE, "the server is ready", async || {
+            (client.get("/health/ready").await.status == 200).then_some(())
+        })
+        .await;
+        Self { server: Some(server), client, _data: data, database }
+    }
+
+    pub fn database(&self) -> &Arc<Database> {
+        self.database.as_ref().expect("a server with a database of the tests")
+    }
+
+    pub async fn stop(mut self) {
+        self.server.take().unwrap().stop().await.expect("an orderly stop");
+    }
+}
+
+impl Deref for TestApp {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl Drop for TestApp {
+    fn drop(&mut self) {
+        let Some(server) = self.server.take() else { return };
+        if std::thread::panicking() {
+            return;
+        }
+        tokio::task::block_in_place(|| {
+            let stopping = tokio::time::timeout(Duration::from_secs(10), server.stop());
+            let stopped = tokio::runtime::Handle::current().block_on(stopping);
+            let _ = stopped.expect("the server stops within 10 s");
+        });
+    }
+}
