@@ -10,7 +10,8 @@ grant usage on schema rollcall to rollcall_app;
 -- dead versions that an old snapshot keeps from being cleaned up.
 create table log_head (
   only_row          boolean primary key default true check (only_row),
-  system_identifier bigint  not null,
+  log_id            uuid    not null,  -- of this log, wherever it is restored to
+  system_identifier bigint  not null,  -- of the server that it was last written on
   timeline          integer not null,
   epoch             integer not null,
   floor             bigint  not null,  -- revisions of this epoch are greater
@@ -34,7 +35,7 @@ create table events (
   epoch      integer     not null,
   time       timestamptz not null,
   kind       text        not null,
-  service    text        not null,
+  service    text,
   instance   uuid,
   actor      text        not null,
   origin     text        not null,
@@ -83,6 +84,15 @@ create table config_versions (
   actor      text        not null,
   created_at timestamptz not null,
   primary key (id, version)
+);
+
+-- What a request with an Idempotency-Key came to, so that its repetition is answered and not carried out again.
+create table idempotency_keys (
+  key         text        primary key,
+  fingerprint bytea       not null,  -- of the request that used it
+  revision    bigint      not null,
+  answer      text        not null,  -- JSON
+  at          timestamptz not null
 );
 
 -- generation fences the packets of a writer's older connections; flush those of its liveness.
@@ -158,9 +168,13 @@ begin
   update rollcall.log_head set partitions_end = ((to_revision + size / 2) / size + 1) * size;
 end $$;
 
-insert into log_head (system_identifier, timeline, epoch, floor, partitions_end)
-  select system_identifier, ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::integer, 1, 0, 0
-  from pg_control_system();
+-- pg_control_checkpoint() tells of a promotion only after the next checkpoint; the name of the WAL file at once.
+create function server_timeline() returns integer language sql stable as $$
+  select ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::integer
+$$;
+
+insert into log_head (log_id, system_identifier, timeline, epoch, floor, partitions_end)
+  select gen_random_uuid(), system_identifier, server_timeline(), 1, 0, 0 from pg_control_system();
 select ensure_partitions(1, 1);
 
 -- What the chain says of one event.
@@ -180,4 +194,6 @@ $$;
 grant select on all tables in schema rollcall to rollcall_app;
 revoke all on all functions in schema rollcall from public;
 
+-- the migrator notes in the same transaction that this was done
+set local search_path to default;
 reset role;

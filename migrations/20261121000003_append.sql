@@ -2,14 +2,68 @@
 set local role rollcall_owner;
 set local search_path = rollcall, pg_temp;
 
--- Takes the next generation of a replica's writer, under the head lock: what its older connections still have under
--- way either comes before this or is refused.
-create function open_writer(p_replica uuid) returns bigint
+-- Begins the next epoch. The log has lost its end, or is a copy: revisions that were given out before may stand for
+-- something else now, so the new epoch begins above all of them, at a multiple of 10^9. Its first event tells of it.
+-- Called with the head locked.
+create function start_epoch(p_known bigint, p_ancestor bigint, p_reason text, p_replica uuid) returns void
+language plpgsql set search_path = rollcall, pg_temp as $$
+declare
+  head     log_head;
+  top      bigint;
+  top_hash bytea;
+  first    bigint;
+  happened timestamptz := clock_timestamp();
+  told     text;
+begin
+  select * into head from log_head;
+  select b.rev_to, b.hash into top, top_hash from batches b order by b.rev_to desc limit 1;
+  top := coalesce(top, 0);
+  first := (greatest(top, head.floor, p_known) / 1000000000 + 1) * 1000000000;
+  update log_head set epoch = head.epoch + 1, floor = first - 1, timeline = server_timeline(),
+    system_identifier = (select c.system_identifier from pg_control_system() c);
+  perform ensure_partitions(first, first);
+  told := json_build_object('reason', p_reason, 'epoch', head.epoch + 1, 'parent', top, 'known', p_known,
+    'lost_from', case when p_known > p_ancestor then p_ancestor + 1 end,
+    'lost_to', case when p_known > p_ancestor then p_known end)::text;
+  insert into events (revision, epoch, time, kind, service, instance, actor, origin, request_id, data)
+    values (first, head.epoch + 1, happened, 'epoch_started', null, null, 'rollcall', 'rollcall', null, told);
+  insert into batches values (gen_random_uuid(), head.epoch + 1, first, first,
+    batch_hash(top_hash, first, first, head.epoch + 1, event_line(first, head.epoch + 1, happened, 'epoch_started',
+                                                                 null, null, 'rollcall', 'rollcall', null, told)),
+    '{}', p_replica, happened);
+end $$;
+
+-- For a reader whose past the log does not know: raises the epoch, unless somebody has done so since `p_expected` and
+-- knew as much. `p_known` is the last revision that the reader saw, `p_ancestor` the last that the log still has.
+create function raise_epoch(p_expected integer, p_known bigint, p_ancestor bigint, p_replica uuid) returns boolean
 language plpgsql security definer set search_path = rollcall, pg_temp as $$
 declare
+  head log_head;
+begin
+  select * into head from log_head for no key update;
+  if head.epoch <> p_expected and head.floor >= p_known then
+    return false;
+  end if;
+  perform start_epoch(p_known, p_ancestor, 'the log does not know the past that was followed', p_replica);
+  return true;
+end $$;
+
+-- Takes the next generation of a replica's writer, under the head lock: what its older connections still have under
+-- way either comes before this or is refused. A server that is not the one that the log was last written on, or that
+-- was promoted since, may lack its end: the epoch is raised.
+create function open_writer(p_replica uuid, p_known bigint) returns bigint
+language plpgsql security definer set search_path = rollcall, pg_temp as $$
+declare
+  head  log_head;
+  top   bigint;
   taken bigint;
 begin
-  perform 1 from log_head for no key update;
+  select * into head from log_head for no key update;
+  if head.timeline <> server_timeline()
+     or head.system_identifier <> (select c.system_identifier from pg_control_system() c) then
+    select coalesce(max(b.rev_to), 0) into top from batches b;
+    perform start_epoch(greatest(p_known, top), top, 'the database server is another one, or was promoted', p_replica);
+  end if;
   insert into replicas as r (id, generation) values (p_replica, 1)
     on conflict (id) do update set generation = r.generation + 1
     returning generation into taken;
@@ -40,7 +94,9 @@ create function append(
   g_group integer[], g_table text[], g_id uuid[], g_version bigint[],
   -- events, in the order of the batch
   e_group integer[], e_kind text[], e_service text[], e_instance uuid[], e_actor text[], e_origin text[],
-  e_request text[], e_data text[]
+  e_request text[], e_data text[],
+  -- keys of requests that must not be carried out twice, with what they came to
+  k_group integer[], k_event integer[], k_key text[], k_fingerprint bytea[], k_answer text[]
 ) returns table (state text, epoch integer, rev_from bigint, rev_to bigint, hash bytea, outcomes smallint[])
 language plpgsql security definer
 set search_path = rollcall, pg_temp
@@ -118,6 +174,9 @@ begin
     union all
     select w.g, 1 from unnest(g_group, g_table, g_id, g_version) w(g, tab, id, version)
       left join config_entries r on r.id = w.id where w.tab = 'config_entries' and coalesce(r.version, 0) <> w.version
+    union all
+    select w.g, 1 from unnest(k_group, k_key) w(g, key)
+      join idempotency_keys k on k.key = w.key and k.at > clock_timestamp() - interval '24 hours'
   ), worst(g, what) as (select wrong.g, min(wrong.what) from wrong group by wrong.g)
   select array_agg(coalesce(w.what, 0)::smallint order by n.g) into result
     from generate_series(1, p_groups) n(g) left join worst w on w.g = n.g;
@@ -175,6 +234,12 @@ begin
     from unnest(e_kind, e_service, e_instance, e_actor, e_origin, e_request, e_data) with ordinality
       e(kind, service, instance, actor, origin, request, data, o)
     where rev[e.o] is not null;
+  insert into idempotency_keys as k (key, fingerprint, revision, answer, at)
+    select w.key, w.fingerprint, rev[w.event], w.answer, p_now
+    from unnest(k_group, k_event, k_key, k_fingerprint, k_answer) w(g, event, key, fingerprint, answer)
+    where result[w.g] = 0
+    on conflict (key) do update set fingerprint = excluded.fingerprint, revision = excluded.revision,
+      answer = excluded.answer, at = excluded.at;
   -- every version that a configuration went through in this batch, not only the last
   insert into config_versions (id, version, revision, content, comment, actor, created_at)
     select w.id, (e.data::json ->> 'version')::bigint, rev[e.o], nullif((e.data::json -> 'content')::text, 'null'),
@@ -235,7 +300,18 @@ begin
   return true;
 end $$;
 
-revoke all on all functions in schema rollcall from public;
-grant execute on function open_writer, append, flush_liveness, event_line, batch_hash to rollcall_app;
+-- Keys are kept for a day. A few at a time, so that no call lasts.
+create function forget_idempotency_keys() returns void
+language sql security definer set search_path = rollcall, pg_temp as $$
+  delete from idempotency_keys k using (
+    select o.key from idempotency_keys o where o.at < clock_timestamp() - interval '24 hours' limit 1000) o
+  where k.key = o.key
+$$;
 
+revoke all on all functions in schema rollcall from public;
+grant execute on function open_writer, raise_epoch, append, flush_liveness, forget_idempotency_keys, event_line,
+  batch_hash to rollcall_app;
+
+-- the migrator notes in the same transaction that this was done
+set local search_path to default;
 reset role;

@@ -43,7 +43,9 @@ impl App {
     ) -> Result<Written<()>, AppError> {
         let command = Command::DeleteConfig { key, comment, precondition };
         let outcome = self.0.log.write(caller.clone(), command).await?;
-        if let Some(Change::ConfigDeleted { key, version, .. }) = outcome.event.as_ref().map(|event| &event.change) {
+        if let Some(Change::ConfigDeleted { key, version, .. }) =
+            outcome.event.as_ref().map(|event| &event.change)
+        {
             tracing::info!(
                 service_name = key.service.as_str(),
                 environment = key.environment.as_str(),

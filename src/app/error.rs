@@ -48,7 +48,10 @@ impl From<StoreError> for AppError {
             | StoreError::Timeout(_)
             | StoreError::Busy(_)
             | StoreError::NotMigrated => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "a read needs the database, which is away");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "a read needs the database, which is away"
+                );
                 Self::Unavailable
             }
             other => Self::Internal(Box::new(other)),

@@ -64,7 +64,11 @@ impl App {
     }
 
     /// Registers an instance, or takes what is new where it is registered. Either way it is a sign of life.
-    pub async fn register(&self, caller: &Caller, command: RegisterInstance) -> Result<Written<Shown>, AppError> {
+    pub async fn register(
+        &self,
+        caller: &Caller,
+        command: RegisterInstance,
+    ) -> Result<Written<Shown>, AppError> {
         let outcome = self.0.log.write(caller.clone(), Command::RegisterInstance(command)).await?;
         let is_new = outcome.row.as_ref().is_some_and(|row| row.version() == 1) && outcome.event.is_some();
         let written = self.seen_row(outcome)?;
@@ -115,8 +119,7 @@ impl App {
         healthy: bool,
         output: Option<Arc<str>>,
     ) -> Result<Written<Shown>, AppError> {
-        let report =
-            ReportHealth { id, healthy, cause: Cause::Report, output: output.clone(), judged: None };
+        let report = ReportHealth { id, healthy, cause: Cause::Report, output: output.clone(), judged: None };
         let at = self.now();
         let outcome = self.0.log.write(caller.clone(), Command::ReportHealth(report)).await?;
         self.0.liveness.checked(id, at, None, output.as_deref());
@@ -138,8 +141,7 @@ impl App {
                 return Ok(());
             }
         }
-        let report =
-            ReportHealth { id, healthy, cause: Cause::Check, output, judged: Some(judged.into()) };
+        let report = ReportHealth { id, healthy, cause: Cause::Check, output, judged: Some(judged.into()) };
         let outcome = self.0.log.write(Caller::checker(), Command::ReportHealth(report)).await?;
         self.count_repeated_failure(&outcome, id, healthy);
         if let Some(event) = &outcome.event {
@@ -177,6 +179,11 @@ impl App {
         Shown { instance, known }
     }
 
+    /// When an instance was last checked, or reported on.
+    pub fn last_check(&self, id: InstanceId) -> Option<DateTime<Utc>> {
+        self.0.liveness.known(id).last_check
+    }
+
     pub fn health(&self, id: InstanceId) -> Result<Health, AppError> {
         let instance = State::instance(&*self.snapshot()?, id).ok_or(Refusal::NoSuchInstance)?;
         let shown = self.shown(instance);
@@ -200,7 +207,11 @@ impl App {
             return Err(Refusal::NoSuchInstance.into());
         };
         self.0.liveness.seen(instance.id, self.now(), None);
-        Ok(Written { revision: outcome.revision, changed: outcome.event.is_some(), value: self.shown(instance) })
+        Ok(Written {
+            revision: outcome.revision,
+            changed: outcome.event.is_some(),
+            value: self.shown(instance),
+        })
     }
 }
 

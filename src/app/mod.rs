@@ -38,7 +38,8 @@ struct Parts {
 
 impl App {
     pub fn new(view: Arc<View>, log: Log, liveness: Arc<Liveness>, lanes: Lanes, metrics: Metrics) -> Self {
-        let app = Self(Arc::new(Parts { view, log, liveness, lanes, metrics, stopping: AtomicBool::new(false) }));
+        let app =
+            Self(Arc::new(Parts { view, log, liveness, lanes, metrics, stopping: AtomicBool::new(false) }));
         app.register_metrics();
         app
     }

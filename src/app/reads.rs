@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
+use tokio::sync::watch;
 
 use super::{App, AppError};
 use crate::{domain::Revision, view::Snapshot};
@@ -28,6 +29,11 @@ impl App {
         let snapshot = self.0.view.snapshot();
         // an empty snapshot of epoch 0 is what the view holds before it is loaded
         if snapshot.epoch() == 0 { Err(AppError::NotReady) } else { Ok(snapshot) }
+    }
+
+    /// Tells of every new snapshot.
+    pub fn changes(&self) -> watch::Receiver<Option<Revision>> {
+        self.0.view.watch()
     }
 
     pub async fn snapshot_at(&self, consistency: Consistency) -> Result<Arc<Snapshot>, AppError> {

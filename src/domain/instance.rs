@@ -86,6 +86,7 @@ pub enum Checks {
 }
 
 impl Checks {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde asks for")]
     fn is_default(&self) -> bool {
         *self == Self::default()
     }

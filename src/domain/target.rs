@@ -85,7 +85,7 @@ fn allow_url(url: &Url) -> Result<(), Fault> {
     }
 }
 
-/// Refuses addresses of the link itself (169.254.0.0/16, fe80::/10), where clouds keep their metadata services,
+/// Refuses addresses of the link itself (`169.254.0.0/16`, `fe80::/10`), where clouds keep their metadata services,
 /// and addresses that are no single host.
 pub fn allow_address(ip: IpAddr) -> Result<(), Fault> {
     const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);

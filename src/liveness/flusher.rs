@@ -47,7 +47,10 @@ impl Flusher {
                 Ok(()) => healthy = true,
                 Err(error) if healthy => {
                     healthy = false;
-                    tracing::warn!(error = &error as &dyn std::error::Error, "liveness cannot be flushed for now");
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "liveness cannot be flushed for now"
+                    );
                 }
                 Err(_) => {}
             }

@@ -6,7 +6,6 @@
 
 mod flusher;
 
-
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -168,7 +167,10 @@ mod tests {
         liveness.seen(id(1), at(3), Some(0.5));
         liveness.seen(id(1), at(2), None);
         let known = liveness.known(id(1));
-        assert_eq!((known.last_check, known.latency_ms, known.output.as_deref()), (Some(at(9)), Some(1.5), Some("late")));
+        assert_eq!(
+            (known.last_check, known.latency_ms, known.output.as_deref()),
+            (Some(at(9)), Some(1.5), Some("late"))
+        );
         assert_eq!((known.last_seen, known.load), (Some(at(3)), Some(0.5)));
     }
 

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock,
-    domain::{Change, Event},
+    domain::{Change, Event, Revision},
     liveness::Liveness,
     store::{Connection, Cursor, Database, Lane, Polled, StoreError, load, poll},
     telemetry::{Metrics, PollResult},
@@ -106,7 +106,10 @@ impl Follower {
             let polled = match poll::poll(connection, &cursor).await {
                 Ok(polled) => polled,
                 Err(StoreError::Event(error)) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "the view is loaded from the tables");
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "the view is loaded from the tables"
+                    );
                     self.rebuild(connection, rebuilds).await?;
                     continue;
                 }
@@ -117,9 +120,14 @@ impl Follower {
             };
             match polled {
                 Polled::News { events, cursor, now, complete } => {
-                    self.metrics.polled(if events.is_empty() { PollResult::Nothing } else { PollResult::Events });
+                    self.metrics.polled(if events.is_empty() {
+                        PollResult::Nothing
+                    } else {
+                        PollResult::Events
+                    });
                     self.take_in(&events, cursor, rebuilds);
-                    self.clock_ahead.store((now - clock::now()).num_microseconds().unwrap_or(0), Ordering::Relaxed);
+                    self.clock_ahead
+                        .store((now - clock::now()).num_microseconds().unwrap_or(0), Ordering::Relaxed);
                     if complete {
                         self.mark_current(asked);
                         return Ok(now);
@@ -136,6 +144,11 @@ impl Follower {
         }
     }
 
+    /// The last revision that this replica has seen.
+    pub fn known(&self) -> Revision {
+        self.lock().cursor.as_ref().map_or(0, |cursor| cursor.revision)
+    }
+
     /// Where the view stands, and what it shows there. None before the first load.
     pub fn position(&self) -> Option<(Cursor, Arc<Snapshot>)> {
         let place = self.lock();
@@ -148,7 +161,9 @@ impl Follower {
         let rebuilds = {
             let place = self.lock();
             match &place.cursor {
-                Some(cursor) if cursor.revision >= after.revision && cursor.epoch == after.epoch => return true,
+                Some(cursor) if cursor.revision >= after.revision && cursor.epoch == after.epoch => {
+                    return true;
+                }
                 Some(cursor) if cursor == before => {}
                 _ => return false,
             }
@@ -225,7 +240,10 @@ impl Follower {
                 }
                 Err(error) => {
                     if retry == RETRY_FIRST {
-                        tracing::warn!(error = &error as &dyn std::error::Error, "the log cannot be followed for now");
+                        tracing::warn!(
+                            error = &error as &dyn std::error::Error,
+                            "the log cannot be followed for now"
+                        );
                     }
                     let pause = retry;
                     retry = (retry * 2).min(RETRY_AT_MOST);

@@ -24,7 +24,8 @@ pub async fn run_notifier(
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            changed = written.changed() => if changed.is_err() { return },
+            // the writer has ended: there is nothing more to tell
+            changed = written.changed() => if changed.is_err() { return stop.cancelled().await },
         }
         let revision = *written.borrow_and_update();
         if let Err(error) = send(&mut lane, revision).await {

@@ -160,9 +160,8 @@ impl Log {
         }
         match tokio::time::timeout(ANSWER_WITHIN, answered).await {
             Ok(Ok(result)) => result,
-            // the writer is gone, and with it what it had not taken up
-            Ok(Err(_)) if state.give_up() => Err(WriteError::Unavailable),
-            Err(_) if state.give_up() => Err(WriteError::Unavailable),
+            // it was not taken up in time, or the writer is gone
+            Ok(Err(_)) | Err(_) if state.give_up() => Err(WriteError::Unavailable),
             Ok(Err(_)) | Err(_) => Err(WriteError::OutcomeUnknown),
         }
     }

@@ -16,8 +16,8 @@ use uuid::Uuid;
 use super::Caller;
 use crate::{
     domain::{
-        Change, Command, ConfigEntry, ConfigKey, Event, Instance, InstanceId, Key, Refusal, Revision, Row, RowKey,
-        ServiceName, State, Version, decide, evolve,
+        Change, Command, ConfigEntry, ConfigKey, Event, Instance, InstanceId, Key, Refusal, Revision, Row,
+        RowKey, ServiceName, State, Version, decide, evolve, registry::RegisterInstance,
     },
     store::{
         Batch, Cursor, GroupOutcome,
@@ -77,7 +77,7 @@ pub(super) fn plan<'a>(
 }
 
 /// Something a decision can rest on.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Rest {
     Row(RowKey),
     /// Which instance, if any, has this identity.
@@ -155,6 +155,8 @@ impl State for Overlay<'_> {
 
 struct Planner<'a> {
     overlay: Overlay<'a>,
+    /// What the commands rest on that wait for the next batch: whoever rests on the same comes after them.
+    deferred: BTreeSet<Rest>,
     now: DateTime<Utc>,
     groups: i32,
     events: Vec<NewEvent>,
@@ -165,16 +167,20 @@ impl<'a> Planner<'a> {
     fn new(base: &'a Snapshot, now: DateTime<Utc>) -> Self {
         let overlay =
             Overlay { base, touched: HashMap::new(), identities: HashMap::new(), rests: RefCell::default() };
-        Self { overlay, now, groups: 0, events: Vec::new(), guards: Vec::new() }
+        Self { overlay, deferred: BTreeSet::new(), now, groups: 0, events: Vec::new(), guards: Vec::new() }
     }
 
     fn decide(&mut self, command: &Command, caller: &Caller) -> Verdict {
         self.overlay.rests.borrow_mut().clear();
         let decision = decide(&self.overlay, command);
-        let owners = self.overlay.owners();
-        let mut owners = owners.into_iter();
+        let mut owners = self.overlay.owners().into_iter();
         let owner = owners.next();
-        if owners.next().is_some() {
+        let overtakes = self.overlay.rests.borrow().iter().any(|rest| self.deferred.contains(rest));
+        if overtakes || owners.next().is_some() || self.ends_a_new_row(&decision) {
+            self.deferred.extend(self.overlay.rests.borrow().iter().cloned());
+            if let Command::RegisterInstance(RegisterInstance { new_id, .. }) = command {
+                self.deferred.insert(Rest::Row(RowKey::Instance(*new_id)));
+            }
             return Verdict::Later;
         }
         match (decision, owner) {
@@ -192,7 +198,8 @@ impl<'a> Planner<'a> {
             }
             (Ok(None), Some(group)) => {
                 let row = self.subject(command);
-                let row_event = row.as_ref().and_then(|row| self.overlay.touched.get(&key_of(row))).map(|t| t.last_event);
+                let row_event =
+                    row.as_ref().and_then(|row| self.overlay.touched.get(&key_of(row))).map(|t| t.last_event);
                 Verdict::With { group, answer: Draft { result: Ok(()), event: None, row, row_event } }
             }
             (Err(refusal), None) => Verdict::Settled(Err(refusal)),
@@ -203,12 +210,20 @@ impl<'a> Planner<'a> {
         }
     }
 
+    /// A row that comes and goes within one batch would never meet the table's rule of one row an identity.
+    fn ends_a_new_row(&self, decision: &Result<Option<Change>, Refusal>) -> bool {
+        let Ok(Some(change @ Change::Unregistered { .. })) = decision else { return false };
+        self.overlay.touched.get(&change.row()).is_some_and(|touched| touched.before == 0)
+    }
+
     /// The row that a command is about, as it is now.
     fn subject(&self, command: &Command) -> Option<Row> {
         match command {
             Command::RegisterInstance(command) => {
-                let key =
-                    command.key.clone().unwrap_or_else(|| Key::address(&command.spec.host, command.spec.port));
+                let key = command
+                    .key
+                    .clone()
+                    .unwrap_or_else(|| Key::address(&command.spec.host, command.spec.port));
                 self.overlay.instance_at(&command.service, &key).map(Row::Instance)
             }
             Command::UpdateInstance(command) => self.overlay.row(&RowKey::Instance(command.id)),
@@ -225,18 +240,14 @@ impl<'a> Planner<'a> {
         let data = change.data().unwrap_or_default();
         let ordinal = i32::try_from(self.events.len()).unwrap_or(i32::MAX).saturating_add(1);
         let key = change.row();
-        let is_new = self.overlay.touched.get(&key).is_some_and(|touched| touched.before == 0);
-        if is_new && matches!(change, Change::Unregistered { .. }) {
-            // A row that comes and goes within one batch would never meet the table's rule of one row an identity.
-            return Verdict::Later;
-        }
         let old = self.overlay.row(&key);
         let event = Event { revision: 0, time: self.now, actor: caller.actor.clone(), change };
         let row = evolve(old.as_ref(), &event);
         self.note_identity(group, &event.change);
         self.guard_what_was_read(group, &key);
         let before = old.as_ref().map_or(0, Row::version);
-        let touched = self.overlay.touched.entry(key).or_insert(Touched { group, before, row: None, last_event: 0 });
+        let touched =
+            self.overlay.touched.entry(key).or_insert(Touched { group, before, row: None, last_event: 0 });
         touched.row.clone_from(&row);
         touched.last_event = ordinal;
         self.events.push(NewEvent {
@@ -310,6 +321,7 @@ impl<'a> Planner<'a> {
             configs,
             guards: self.guards,
             events: self.events,
+            keys: Vec::new(),
         })
     }
 }
@@ -383,3 +395,7 @@ fn at_revision(row: Row, revision: Option<Revision>) -> Row {
         Row::Config(entry) => Row::Config(Arc::new(ConfigEntry { revision, ..(*entry).clone() })),
     }
 }
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

@@ -161,7 +161,10 @@ impl Writer {
                 Err(Trouble::Refused(mut part, error)) => {
                     self.database.metrics().query_failed();
                     if part.len() == 1 {
-                        tracing::error!(error = &error as &dyn std::error::Error, "a change was refused by the database");
+                        tracing::error!(
+                            error = &error as &dyn std::error::Error,
+                            "a change was refused by the database"
+                        );
                         part.drain(..).for_each(|pending| pending.reply(Err(WriteError::Rejected)));
                     } else {
                         let second = part.split_off(part.len() / 2);
@@ -190,14 +193,15 @@ impl Writer {
         };
         let Plan { batch, verdicts } =
             plan(&snapshot, &cursor, now, commands.iter().map(|pending| (&pending.command, &pending.caller)));
-        let mut waiting = Vec::new();
+        let (mut waiting, mut later) = (Vec::new(), Vec::new());
         for (pending, verdict) in commands.drain(..).zip(verdicts) {
             match verdict {
                 Verdict::Settled(result) => pending.reply(result.map_err(WriteError::Refused)),
-                Verdict::Later => self.put_back(vec![pending]),
+                Verdict::Later => later.push(pending),
                 Verdict::With { group, answer } => waiting.push((pending, group, answer)),
             }
         }
+        self.put_back(later);
         let Some(batch) = batch else {
             self.lane.give_back(connection);
             return Ok(());
@@ -205,7 +209,8 @@ impl Writer {
         let began = Instant::now();
         let (connection, end) = self.append_surely(connection, &batch).await;
         self.follower.metrics().appended(waiting.len(), began.elapsed().as_secs_f64());
-        let commands = |waiting: Vec<(Pending, _, _)>| waiting.into_iter().map(|(pending, ..)| pending).collect();
+        let commands =
+            |waiting: Vec<(Pending, _, _)>| waiting.into_iter().map(|(pending, ..)| pending).collect();
         let (outcomes, span) = match end {
             End::Known { outcomes, span } => (outcomes, span),
             End::Refused(error) => return Err(Trouble::Refused(commands(waiting), error)),
@@ -214,25 +219,32 @@ impl Writer {
                 return Ok(());
             }
             End::GivenUp => {
-                waiting.into_iter().for_each(|(pending, ..)| pending.reply(Err(WriteError::OutcomeUnknown)));
+                for (pending, ..) in waiting {
+                    pending.reply(Err(WriteError::OutcomeUnknown));
+                }
                 return Ok(());
             }
         };
         let settlement = Settlement::of(&batch, &outcomes, span.as_ref());
         if let Err(error) = self.show(connection, &cursor, &settlement.events, span.as_ref()).await {
             // It is written, and this replica's view does not have it yet; the follower goes on trying.
-            tracing::warn!(error = &error as &dyn std::error::Error, "a written batch could not be read back");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "a written batch could not be read back"
+            );
         }
         self.explain(&cursor, &outcomes, span.as_ref());
+        let mut lost = Vec::new();
         for (pending, group, answer) in waiting {
             match outcome_of(&outcomes, group) {
                 GroupOutcome::Written => {
                     pending.reply(settlement.answer(answer, &batch).map_err(WriteError::Refused));
                 }
-                GroupOutcome::Conflict => self.count_try(vec![pending]),
+                GroupOutcome::Conflict => lost.push(pending),
                 GroupOutcome::Busy => self.rest(pending),
             }
         }
+        self.count_try(lost);
         Ok(())
     }
 
@@ -309,7 +321,7 @@ impl Writer {
         }
         let mut connection = self.lane.take().await?;
         if self.pen.is_none() {
-            self.pen = Some(open_writer(&mut connection, self.replica).await?);
+            self.pen = Some(open_writer(&mut connection, self.replica, self.follower.known()).await?);
         }
         Ok(connection)
     }
@@ -338,7 +350,9 @@ impl Writer {
         let (late, patient): (VecDeque<_>, VecDeque<_>) =
             self.again.drain(..).partition(|pending| pending.since.elapsed() >= PATIENCE);
         self.again = patient;
-        late.into_iter().for_each(|pending| pending.reply(Err(WriteError::Unavailable)));
+        for pending in late {
+            pending.reply(Err(WriteError::Unavailable));
+        }
     }
 
     /// To be decided anew before anything that came later.
@@ -395,7 +409,10 @@ fn follows(before: &Cursor, span: &Span) -> bool {
 
 /// How the sending of a batch ended.
 enum End {
-    Known { outcomes: Vec<GroupOutcome>, span: Option<Span> },
+    Known {
+        outcomes: Vec<GroupOutcome>,
+        span: Option<Span>,
+    },
     /// Answered with an error: nothing was written.
     Refused(StoreError),
     /// The log is not where the batch was decided: nothing was written.

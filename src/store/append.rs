@@ -14,7 +14,7 @@ use super::{
     lane::{STATEMENT_WITHIN, bounded},
     poll::Cursor,
 };
-use crate::domain::{Change, ConfigEntry, Instance, InstanceId, Revision, RowKey, Version};
+use crate::domain::{Change, ConfigEntry, Content, Instance, InstanceId, Revision, RowKey, Version};
 
 /// Who writes: a replica, and the generation that its connection was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +35,19 @@ pub struct Batch {
     pub configs: Vec<ConfigChange>,
     pub guards: Vec<Guard>,
     pub events: Vec<NewEvent>,
+    pub keys: Vec<KeptAnswer>,
+}
+
+/// What a request with an idempotency key comes to, to be kept with its group.
+#[derive(Clone, Debug)]
+pub struct KeptAnswer {
+    pub group: i32,
+    /// The event that it made.
+    pub event: i32,
+    pub key: Arc<str>,
+    pub fingerprint: [u8; 32],
+    /// JSON.
+    pub answer: String,
 }
 
 #[derive(Clone, Debug)]
@@ -105,12 +118,19 @@ pub struct Span {
     pub hash: Vec<u8>,
 }
 
-/// Takes the writer's next generation on this connection.
-pub async fn open_writer(connection: &mut PgConnection, replica: Uuid) -> Result<Writer, StoreError> {
-    let generation =
-        bounded(STATEMENT_WITHIN, sqlx::query_scalar!("select rollcall.open_writer($1)", replica).fetch_one(connection))
-            .await?
-            .ok_or_else(|| unexpected("open_writer", "no generation"))?;
+/// Takes the writer's next generation on this connection. `known` is the last revision that this replica has seen:
+/// should the server turn out to be another one than before, the next epoch begins above it.
+pub async fn open_writer(
+    connection: &mut PgConnection,
+    replica: Uuid,
+    known: Revision,
+) -> Result<Writer, StoreError> {
+    let generation = bounded(
+        STATEMENT_WITHIN,
+        sqlx::query_scalar!("select rollcall.open_writer($1, $2)", replica, known).fetch_one(connection),
+    )
+    .await?
+    .ok_or_else(|| unexpected("open_writer", "no generation"))?;
     Ok(Writer { replica, generation })
 }
 
@@ -123,6 +143,7 @@ pub async fn append(
     let configs = ConfigColumns::of(&batch.configs);
     let guards = GuardColumns::of(&batch.guards);
     let events = EventColumns::of(&batch.events);
+    let keys = KeyColumns::of(&batch.keys);
     let row = bounded(
         STATEMENT_WITHIN,
         sqlx::query!(
@@ -132,7 +153,8 @@ pub async fn append(
               $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
               $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32,
               $33, $34, $35, $36,
-              $37, $38, $39, $40, $41, $42, $43, $44)
+              $37, $38, $39, $40, $41, $42, $43, $44,
+              $45, $46, $47, $48, $49)
             "#,
             batch.id,
             writer.replica,
@@ -178,6 +200,11 @@ pub async fn append(
             &events.origin as &[&str],
             &events.request as &[Option<&str>],
             &events.data as &[&str],
+            &keys.group,
+            &keys.event,
+            &keys.key as &[&str],
+            &keys.fingerprint as &[&[u8]],
+            &keys.answer as &[&str],
         )
         .fetch_one(connection),
     )
@@ -298,7 +325,7 @@ impl<'a> ConfigColumns<'a> {
             columns.event.push(*event);
             columns.service.push(row.key.service.as_str());
             columns.environment.push(row.key.environment.as_str());
-            columns.content.push(row.content.as_ref().map(|content| content.text()));
+            columns.content.push(row.content.as_ref().map(Content::text));
             columns.comment.push(row.comment.as_deref());
             columns.actor.push(&row.actor);
             columns.created.push(row.created_at);
@@ -356,6 +383,29 @@ impl<'a> EventColumns<'a> {
             columns.origin.push(&event.origin);
             columns.request.push(event.request_id.as_deref());
             columns.data.push(&event.data);
+        }
+        columns
+    }
+}
+
+#[derive(Default)]
+struct KeyColumns<'a> {
+    group: Vec<i32>,
+    event: Vec<i32>,
+    key: Vec<&'a str>,
+    fingerprint: Vec<&'a [u8]>,
+    answer: Vec<&'a str>,
+}
+
+impl<'a> KeyColumns<'a> {
+    fn of(keys: &'a [KeptAnswer]) -> Self {
+        let mut columns = Self::default();
+        for kept in keys {
+            columns.group.push(kept.group);
+            columns.event.push(kept.event);
+            columns.key.push(&kept.key);
+            columns.fingerprint.push(&kept.fingerprint);
+            columns.answer.push(&kept.answer);
         }
         columns
     }

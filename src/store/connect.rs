@@ -32,7 +32,8 @@ impl Database {
             .map_err(|error| StoreError::Url(format!("DATABASE_URL is not a URL: {error}")))?;
         let mut options = PgConnectOptions::from_str(url)
             .map_err(|error| StoreError::Url(format!("DATABASE_URL cannot be used: {error}")))?;
-        let names_user = !parsed.username().is_empty() || parsed.query_pairs().any(|(name, _)| name == "user");
+        let names_user =
+            !parsed.username().is_empty() || parsed.query_pairs().any(|(name, _)| name == "user");
         if !names_user {
             let user = ["PGUSER", "USER"].iter().find_map(|name| std::env::var(name).ok());
             options = options.username(user.as_deref().unwrap_or("postgres"));

@@ -27,7 +27,8 @@ pub struct EventRecord {
     pub epoch: i32,
     pub time: DateTime<Utc>,
     pub kind: String,
-    pub service: String,
+    /// None for what concerns the log as a whole.
+    pub service: Option<String>,
     pub instance: Option<Uuid>,
     pub actor: String,
     pub origin: String,

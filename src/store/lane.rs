@@ -7,7 +7,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{connect::Database, error::StoreError};
 
-/// The longest that one statement may take. The server's own statement_timeout is shorter, and the caller's patience
+/// The longest that one statement may take. The server's own `statement_timeout` is shorter, and the caller's patience
 /// longer.
 pub const STATEMENT_WITHIN: Duration = Duration::from_millis(4500);
 
@@ -63,9 +63,8 @@ impl Lanes {
     }
 
     pub async fn take(&self, patience: Duration) -> Result<Borrowed<'_>, StoreError> {
-        let place = match tokio::time::timeout(patience, self.places.acquire()).await {
-            Ok(Ok(place)) => place,
-            Ok(Err(_)) | Err(_) => return Err(StoreError::Busy(patience)),
+        let Ok(Ok(place)) = tokio::time::timeout(patience, self.places.acquire()).await else {
+            return Err(StoreError::Busy(patience));
         };
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let connection = match idle {

@@ -34,8 +34,9 @@ pub async fn flush(
     signs: &[(InstanceId, Sign)],
 ) -> Result<(), StoreError> {
     let column = |f: &dyn Fn(&Sign) -> Option<f32>| signs.iter().map(|(_, sign)| f(sign)).collect::<Vec<_>>();
-    let time =
-        |f: &dyn Fn(&Sign) -> Option<DateTime<Utc>>| signs.iter().map(|(_, sign)| f(sign)).collect::<Vec<_>>();
+    let time = |f: &dyn Fn(&Sign) -> Option<DateTime<Utc>>| {
+        signs.iter().map(|(_, sign)| f(sign)).collect::<Vec<_>>()
+    };
     let ids: Vec<Uuid> = signs.iter().map(|(id, _)| id.0).collect();
     let outputs: Vec<Option<&str>> = signs.iter().map(|(_, sign)| sign.output.as_deref()).collect();
     let failures: Vec<i64> = signs.iter().map(|(_, sign)| sign.failures).collect();

@@ -6,12 +6,12 @@ use sqlx::{Connection, PgConnection};
 
 use super::{error::StoreError, lane::bounded, poll::Cursor};
 use crate::domain::{
-    ConfigEntry, ConfigKey, Content, Environment, Fault, Health, Instance, InstanceId, Key, ServiceName, Spec,
-    Status,
+    ConfigEntry, ConfigKey, Content, Environment, Fault, Health, Instance, InstanceId, Key, ServiceName,
+    Spec, Status,
 };
 
 /// A registry of a hundred thousand loads in under a second; this is for the day when the database is busy as well.
-const LOAD_WITHIN: Duration = Duration::from_secs(60);
+const LOAD_WITHIN: Duration = Duration::from_mins(1);
 
 #[derive(Debug)]
 pub struct Loaded {
@@ -74,11 +74,7 @@ struct InstanceRow {
     updated_at: chrono::DateTime<chrono::Utc>,
 }
 
-fn unreadable(
-    table: &'static str,
-    column: &'static str,
-    reason: impl std::fmt::Display,
-) -> StoreError {
+fn unreadable(table: &'static str, column: &'static str, reason: impl std::fmt::Display) -> StoreError {
     StoreError::Unreadable { table, column, reason: reason.to_string() }
 }
 

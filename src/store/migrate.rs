@@ -20,22 +20,22 @@ pub async fn migrate(database: &Database) -> Result<usize, StoreError> {
         return Ok(0);
     }
     let mut connection = database.connect_as_owner().await?;
-    migrations().run(&mut connection).await.map_err(StoreError::Migrate)?;
+    migrations().run_direct(None, &mut connection, false).await.map_err(StoreError::Migrate)?;
     Ok(before)
 }
 
 /// How many migrations the database lacks.
 pub async fn pending(database: &Database) -> Result<usize, StoreError> {
     let mut connection = database.connect_as_owner().await?;
-    let has_table = sqlx::query_scalar!(
-        r#"select to_regclass('_sqlx_migrations') is not null as "has_table!""#
-    )
-    .fetch_one(&mut connection)
-    .await?;
+    let has_table =
+        sqlx::query_scalar!(r#"select to_regclass('_sqlx_migrations') is not null as "has_table!""#)
+            .fetch_one(&mut connection)
+            .await?;
     if !has_table {
         return Ok(MIGRATIONS.iter().count());
     }
-    let applied: Vec<i64> =
-        sqlx::query_scalar("select version from _sqlx_migrations where success").fetch_all(&mut connection).await?;
+    let applied: Vec<i64> = sqlx::query_scalar("select version from _sqlx_migrations where success")
+        .fetch_all(&mut connection)
+        .await?;
     Ok(MIGRATIONS.iter().filter(|migration| !applied.contains(&migration.version)).count())
 }

@@ -7,17 +7,18 @@
 pub mod append;
 pub mod connect;
 pub mod error;
-pub mod history;
 pub mod hint;
+pub mod history;
 pub mod lane;
 pub mod liveness;
 pub mod load;
 pub mod migrate;
 pub mod poll;
+pub mod private;
 
 pub use append::{Appended, Batch, GroupOutcome};
 pub use connect::Database;
 pub use error::StoreError;
 pub use lane::{Lane, Lanes};
-pub use sqlx::PgConnection as Connection;
 pub use poll::{Cursor, Polled};
+pub use sqlx::PgConnection as Connection;

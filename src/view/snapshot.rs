@@ -10,7 +10,8 @@ use imbl::OrdMap;
 
 use super::ready::{Ready, Slot};
 use crate::domain::{
-    ConfigEntry, ConfigKey, Event, Instance, InstanceId, Key, Revision, Row, RowKey, ServiceName, State, evolve,
+    ConfigEntry, ConfigKey, Event, Instance, InstanceId, Key, Revision, Row, RowKey, ServiceName, State,
+    evolve,
 };
 
 #[derive(Clone, Debug, Default)]
@@ -81,9 +82,15 @@ impl ServiceView {
 impl Snapshot {
     /// The state that was loaded from the tables. Nothing is known of when each service last changed, so all count
     /// as changed at the revision of the load: an answer from before it is never taken for a newer one.
-    pub fn loaded(epoch: i32, revision: Revision, instances: Vec<Instance>, configs: Vec<ConfigEntry>) -> Self {
+    pub fn loaded(
+        epoch: i32,
+        revision: Revision,
+        instances: Vec<Instance>,
+        configs: Vec<ConfigEntry>,
+    ) -> Self {
         let mut snapshot = Self { epoch, revision, ..Self::default() };
-        let mut services: std::collections::BTreeMap<ServiceName, ServiceView> = std::collections::BTreeMap::new();
+        let mut services: std::collections::BTreeMap<ServiceName, ServiceView> =
+            std::collections::BTreeMap::new();
         for instance in instances {
             let instance = Arc::new(instance);
             snapshot.instances.insert(instance.id, instance.clone());
@@ -103,7 +110,9 @@ impl Snapshot {
     pub fn with_counts_of(mut self, old: &Self) -> Self {
         for (name, view) in &old.services {
             let counted = match self.services.get(name) {
-                Some(new) => ServiceView { discoveries: view.discoveries.clone(), ..new.changed(new.revision, |_| ()) },
+                Some(new) => {
+                    ServiceView { discoveries: view.discoveries.clone(), ..new.changed(new.revision, |_| ()) }
+                }
                 None => ServiceView {
                     discoveries: view.discoveries.clone(),
                     ..ServiceView::new(name.clone(), self.revision)

@@ -11,6 +11,7 @@
 )]
 
 mod firstviscount;
+mod log;
 mod native;
 mod process;
 mod support;

@@ -1,0 +1,222 @@
+//! The body of a request: its type, its size and its JSON, each refused in words that help.
+
+use std::error::Error;
+
+use axum::{
+    body::{Body, Bytes, to_bytes},
+    extract::{FromRequest, Request},
+    http::{HeaderMap, StatusCode, header::CONTENT_TYPE},
+};
+use http_body_util::LengthLimitError;
+use serde::de::IgnoredAny;
+use serde_json::Value;
+
+use super::problem::Problem;
+
+/// Types that a JSON body may be sent as.
+pub const JSON: &[&str] = &["application/json"];
+pub const MERGE_PATCH: &[&str] = &["application/merge-patch+json", "application/json"];
+
+/// The largest body of a single thing, and of many at once.
+pub const ONE: usize = 1024 * 1024;
+pub const MANY: usize = 16 * ONE;
+
+/// How deep JSON may be nested. What is read here is walked by recursion, here and wherever it comes back.
+const DEEPEST: usize = 32;
+
+/// What was sent, unread.
+pub struct Sent {
+    headers: HeaderMap,
+    body: Body,
+}
+
+impl<S: Sync> FromRequest<S> for Sent {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Self::Rejection> {
+        let (parts, body) = request.into_parts();
+        Ok(Self { headers: parts.headers, body })
+    }
+}
+
+impl Sent {
+    /// The JSON in a body of at most `largest` bytes.
+    pub async fn json(self, types: &[&str], largest: usize) -> Result<Value, Problem> {
+        let body = self.bytes(types, largest).await?;
+        parse(&body)
+    }
+
+    /// The same where an empty body is as good as none.
+    pub async fn json_if_any(self, types: &[&str], largest: usize) -> Result<Option<Value>, Problem> {
+        let body = self.bytes(types, largest).await?;
+        if body.is_empty() { Ok(None) } else { parse(&body).map(Some) }
+    }
+
+    /// JSON as the text that was sent: it is whole and not too deep.
+    pub async fn json_text(self, types: &[&str], largest: usize) -> Result<String, Problem> {
+        let body = self.bytes(types, largest).await?;
+        refuse_depth(&body)?;
+        let text = str::from_utf8(&body)
+            .map_err(|error| Problem::malformed_json(format!("the body is not UTF-8: {error}")))?;
+        serde_json::from_str::<IgnoredAny>(text).map_err(|error| malformed(&error))?;
+        Ok(text.to_owned())
+    }
+
+    async fn bytes(self, types: &[&str], largest: usize) -> Result<Bytes, Problem> {
+        let given =
+            self.headers.get(CONTENT_TYPE).map(|value| is_one_of(types, value.to_str().unwrap_or("")));
+        if given == Some(false) {
+            return Err(unsupported(types));
+        }
+        let body = to_bytes(self.body, largest).await.map_err(|error| unreadable(&error, largest))?;
+        if given.is_none() && !body.is_empty() {
+            return Err(unsupported(types));
+        }
+        Ok(body)
+    }
+}
+
+fn is_one_of(types: &[&str], content_type: &str) -> bool {
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    types.iter().any(|known| known.eq_ignore_ascii_case(essence))
+}
+
+fn unsupported(types: &[&str]) -> Problem {
+    Problem::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "unsupported_media_type",
+        format!("send the body with Content-Type: {}", types.join(" or ")),
+    )
+}
+
+fn unreadable(error: &(dyn Error + 'static), largest: usize) -> Problem {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.is::<LengthLimitError>() {
+            return Problem::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "body_too_large",
+                format!("the body may have at most {largest} bytes"),
+            );
+        }
+        cause = error.source();
+    }
+    Problem::new(StatusCode::BAD_REQUEST, "incomplete_body", "the body ended before it was whole")
+}
+
+fn parse(body: &[u8]) -> Result<Value, Problem> {
+    refuse_depth(body)?;
+    serde_json::from_slice(body).map_err(|error| malformed(&error))
+}
+
+fn malformed(error: &serde_json::Error) -> Problem {
+    // the message ends in the line and the column
+    Problem::malformed_json(format!("the body is not JSON: {error}"))
+}
+
+fn refuse_depth(body: &[u8]) -> Result<(), Problem> {
+    let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
+    let (mut line, mut column) = (1_usize, 0_usize);
+    for byte in body {
+        column += 1;
+        match byte {
+            b'\n' => (line, column) = (line + 1, 0),
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            b'{' | b'[' if !in_text => depth += 1,
+            b'}' | b']' if !in_text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > DEEPEST {
+            return Err(Problem::malformed_json(format!(
+                "the JSON is nested more than {DEEPEST} levels deep at line {line} column {column}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::{HeaderValue, header};
+
+    use super::*;
+
+    fn sent(content_type: Option<&'static str>, body: &str) -> Sent {
+        let mut headers = HeaderMap::new();
+        if let Some(text) = content_type {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(text));
+        }
+        Sent { headers, body: Body::from(body.to_owned()) }
+    }
+
+    fn detail(problem: &Problem) -> String {
+        let body = serde_json::to_value(problem.body("", "")).unwrap();
+        format!("{} {}", body["status"], body["detail"].as_str().unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_body_needs_its_type() {
+        for (content_type, body, good) in [
+            (Some("application/json"), "{}", true),
+            (Some("Application/JSON; charset=utf-8"), "{}", true),
+            (Some("text/plain"), "{}", false),
+            (Some("application/x-www-form-urlencoded"), "", false),
+            (None, "{}", false),
+            (None, "", true),
+        ] {
+            let read = sent(content_type, body).json_if_any(JSON, ONE).await;
+            match read {
+                Ok(_) => assert!(good, "{content_type:?}"),
+                Err(problem) => {
+                    assert!(
+                        !good && problem.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                        "{content_type:?}"
+                    );
+                }
+            }
+        }
+        assert!(sent(Some("application/merge-patch+json"), "{}").json(MERGE_PATCH, ONE).await.is_ok());
+        assert!(sent(Some("application/merge-patch+json"), "{}").json(JSON, ONE).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_body_has_a_largest_size() {
+        let body = format!("\"{}\"", "x".repeat(98));
+        assert!(sent(Some("application/json"), &body).json(JSON, 100).await.is_ok());
+        let problem = sent(Some("application/json"), &body).json(JSON, 99).await.unwrap_err();
+        assert_eq!(problem.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    }
+
+    #[tokio::test]
+    async fn broken_json_is_told_with_its_place() {
+        for (body, told) in [
+            ("{\n \"a\": }", "line 2 column 7"),
+            ("", "EOF"),
+            ("{} {}", "line 1 column 4"),
+            ("\"\\ud800\"", "line 1"),
+        ] {
+            for problem in [
+                sent(Some("application/json"), body).json(JSON, ONE).await.unwrap_err(),
+                sent(Some("application/json"), body).json_text(JSON, ONE).await.unwrap_err(),
+            ] {
+                assert!(detail(&problem).starts_with("400 "), "{body}");
+                assert!(detail(&problem).contains(told), "{}", detail(&problem));
+            }
+        }
+    }
+
+    #[test]
+    fn json_may_be_so_deep_and_no_deeper() {
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(parse(nested(32).as_bytes()).is_ok());
+        let problem = parse(format!("\n{}", nested(33)).as_bytes()).unwrap_err();
+        assert!(detail(&problem).ends_with("at line 2 column 33"), "{}", detail(&problem));
+        assert!(parse(nested(100_000).as_bytes()).is_err());
+        let brackets_in_text = format!("[\"\\\"{}\"]", "[".repeat(50));
+        assert!(parse(brackets_in_text.as_bytes()).is_ok());
+        let siblings = format!("[{}{{}}]", "[[]],".repeat(100));
+        assert!(parse(siblings.as_bytes()).is_ok());
+    }
+}

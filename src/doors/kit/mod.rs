@@ -1,0 +1,22 @@
+//! What doors share: how a request is read, how conditions are understood, how an error is told.
+//!
+//! Nothing here knows a route or a shape of any protocol.
+
+pub mod body;
+pub mod caller;
+pub mod conditions;
+pub mod envelope;
+pub mod fields;
+pub mod params;
+pub mod problem;
+pub mod request_id;
+pub mod slash;
+pub mod time;
+
+pub use body::{JSON, MERGE_PATCH, Sent};
+pub use caller::CallerOf;
+pub use conditions::{IfNoneMatch, Preconditions, entity_tag};
+pub use envelope::Envelope;
+pub use fields::Fields;
+pub use params::Params;
+pub use problem::Problem;

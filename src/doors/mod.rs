@@ -1,0 +1,12 @@
+//! The protocols that rollcall speaks: a folder each.
+//!
+//! A door parses, calls `app` and answers in its protocol's words; nothing else fits in here. Doors know nothing
+//! of each other, and what they share is in `kit`.
+
+pub mod kit;
+pub mod native;
+
+use crate::app::Slot;
+
+/// Where the view keeps the ready answers of each door. A new door takes the next number.
+pub(crate) const NATIVE_HEALTHY: Slot = Slot::new(0);

@@ -1,0 +1,174 @@
+//! How an instance fares: signs of life, reports, and what is known.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse as _, Response},
+};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::{
+    answer::{Freshness, json, read_at, written_at},
+    documented::{BodyProblems, FreshnessParams, NoSuchInstance, ReadProblems, WriteProblems},
+    instance::changed,
+    path::InPath,
+    wire::{HealthReply, InstanceReply},
+};
+use crate::{
+    app::App,
+    domain::{Fault, Violation},
+    doors::kit::{CallerOf, Fields, JSON, Params, Problem, Sent, body::ONE},
+};
+
+const LONGEST_OUTPUT: usize = 4096;
+
+/// A sign of life
+///
+/// 404 tells the client to register again.
+#[utoipa::path(
+    post, path = "/api/v1/services/{id}/heartbeat", tag = "health",
+    params(("id" = Uuid, Path, description = "The instance's id")),
+    request_body(content = Option<HeartbeatBody>, content_type = "application/json"),
+    responses(
+        (status = 204, description = "Noted"),
+        WriteProblems, BodyProblems, NoSuchInstance,
+    ),
+)]
+pub async fn heartbeat(State(app): State<App>, InPath(id): InPath, sent: Sent) -> Result<Response, Problem> {
+    let load = match sent.json_if_any(JSON, ONE).await? {
+        Some(body) => read_load(&body).map_err(Problem::invalid)?,
+        None => None,
+    };
+    app.heartbeat(id, load)?;
+    let revision = app.snapshot()?.revision();
+    Ok(written_at(revision, StatusCode::NO_CONTENT.into_response()))
+}
+
+#[derive(ToSchema)]
+#[schema(as = Heartbeat)]
+#[expect(dead_code, reason = "describes the body to OpenAPI")]
+pub struct HeartbeatBody {
+    #[schema(minimum = 0, maximum = 1)]
+    load: Option<f32>,
+}
+
+fn read_load(body: &Value) -> Result<Option<f32>, Vec<Violation>> {
+    let mut violations = Vec::new();
+    let load = Fields::of(body, "", &mut violations).and_then(|mut fields| {
+        fields.optional("load", |value| {
+            let load = value.as_f64().filter(|load| (0.0..=1.0).contains(load));
+            load.ok_or(Fault::new("must be a number from 0 to 1"))
+        })
+    });
+    #[expect(clippy::cast_possible_truncation, reason = "a load needs no more digits than that")]
+    let load = load.map(|load| load as f32);
+    if violations.is_empty() { Ok(load) } else { Err(violations) }
+}
+
+/// Reports how an instance fares
+///
+/// It counts as a result of the instance's own check: the newest result wins. Healthy sets the failures to 0; ill
+/// counts one more: degraded from the first on, unhealthy from the third.
+#[utoipa::path(
+    post, path = "/api/v1/services/{id}/health", tag = "health",
+    params(
+        ("id" = Uuid, Path, description = "The instance's id"),
+        ("healthy" = bool, Query, description = "What is reported"),
+        ("output" = Option<String>, Query, description = "Why; 4 KiB at most"),
+    ),
+    responses(
+        (status = 200, description = "The instance as it is now", body = inline(InstanceReply), headers(
+            ("ETag" = String, description = "Its version"),
+            ("X-Rollcall-Revision" = i64, description = "From which revision on readers see it"),
+        )),
+        WriteProblems, NoSuchInstance,
+    ),
+)]
+pub async fn report_health(
+    State(app): State<App>,
+    InPath(id): InPath,
+    CallerOf(caller): CallerOf,
+    mut params: Params,
+) -> Result<Response, Problem> {
+    let (healthy, output) = read_report(&mut params)?;
+    changed(&app.report_health(&caller, id, healthy, output).await?)
+}
+
+fn read_report(params: &mut Params) -> Result<(bool, Option<Arc<str>>), Problem> {
+    let healthy = params.flag("healthy");
+    let output = params.read("output", |text| {
+        if text.len() > LONGEST_OUTPUT {
+            return Err(format!("may have at most {LONGEST_OUTPUT} bytes, has {}", text.len()).into());
+        }
+        Ok(Arc::from(text))
+    });
+    params.finish()?;
+    let missing = || Problem::bad_parameter(vec![Violation::new("healthy", "is required: true or false")]);
+    Ok((healthy.ok_or_else(missing)?, output))
+}
+
+/// How one instance fares
+#[utoipa::path(
+    get, path = "/api/v1/services/{id}/health", tag = "health",
+    params(("id" = Uuid, Path, description = "The instance's id"), FreshnessParams),
+    responses(
+        (status = 200, description = "Its health, check by check", body = inline(HealthReply), headers(
+            ("X-Rollcall-Revision" = i64, description = "The revision that the answer rests on"),
+            ("X-Rollcall-Age" = i64, description = "How old that may be, in milliseconds"),
+        )),
+        ReadProblems, NoSuchInstance,
+    ),
+)]
+pub async fn get_health(
+    State(app): State<App>,
+    InPath(id): InPath,
+    mut params: Params,
+) -> Result<Response, Problem> {
+    let freshness = Freshness::of(&mut params)?;
+    params.finish()?;
+    let snapshot = freshness.snapshot(&app).await?;
+    let answer = app
+        .health(id)
+        .map_err(Problem::from)
+        .and_then(|health| json(StatusCode::OK, &HealthReply::of(&health)));
+    Ok(read_at(&app, snapshot.revision(), answer))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_load_is_a_share() {
+        for (body, expected) in [
+            (json!({}), Ok(None)),
+            (json!({"load": null, "other": 1}), Ok(None)),
+            (json!({"load": 0}), Ok(Some(0.0))),
+            (json!({"load": 0.25}), Ok(Some(0.25))),
+            (json!({"load": 1}), Ok(Some(1.0))),
+            (json!({"load": 1.01}), Err("load")),
+            (json!({"load": -0.5}), Err("load")),
+            (json!({"load": "0.5"}), Err("load")),
+            (json!([]), Err("body")),
+        ] {
+            let read = read_load(&body).map_err(|violations| violations.first().unwrap().field.clone());
+            assert_eq!(read, expected.map_err(str::to_owned), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_report_says_healthy_or_not() {
+        let read = |query: &str| read_report(&mut Params::parse(query).unwrap());
+        assert_eq!(read("healthy=true").unwrap(), (true, None));
+        assert_eq!(read("healthy=False&output=down").unwrap(), (false, Some("down".into())));
+        let long = format!("healthy=true&output={}", "x".repeat(4097));
+        for bad in ["", "healthy=", "healthy=1", "healthy=maybe", "healthy=true&healthy=true", &long] {
+            assert_eq!(read(bad).unwrap_err().status(), StatusCode::BAD_REQUEST, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! The description of the API, and a page to try it that needs nothing from elsewhere.
+
+use std::sync::Arc;
+
+use axum::{
+    body::Bytes,
+    http::{
+        HeaderValue, StatusCode,
+        header::{CONTENT_ENCODING, CONTENT_TYPE},
+    },
+    response::{Html, IntoResponse as _, Response},
+};
+use utoipa::OpenApi;
+use utoipa_swagger_ui::Config;
+
+use super::{answer::json_bytes, error::internal, path::Segment};
+use crate::doors::kit::{self, problem::ProblemBody};
+
+pub type Problem<'a> = ProblemBody<'a>;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "rollcall",
+        description = "A service registry, health monitor and configuration service.",
+        license(name = "MIT", identifier = "MIT"),
+    ),
+    tags(
+        (name = "registry", description = "Service instances: register, list, change, unregister"),
+        (name = "discovery", description = "Finding the instances that can be called"),
+        (name = "health", description = "Signs of life, and how instances fare"),
+        (name = "configuration", description = "A JSON object for each service and environment, with versions"),
+        (name = "audit", description = "The log of all changes"),
+        (name = "operations", description = "rollcall itself"),
+    ),
+    components(schemas(ProblemBody, super::wire::InstanceReply)),
+)]
+pub struct Api;
+
+/// The description, as it is sent.
+pub fn document(api: &utoipa::openapi::OpenApi) -> Result<Bytes, serde_json::Error> {
+    serde_json::to_vec(api).map(Bytes::from)
+}
+
+pub fn send(document: Bytes) -> Response {
+    json_bytes(StatusCode::OK, document)
+}
+
+/// The page. Its parts are named by whole paths, so that it works with and without a slash at the end.
+pub async fn page() -> Html<&'static str> {
+    Html(include_str!("docs.html"))
+}
+
+/// A part of the page.
+pub async fn part(Segment(path): Segment) -> Result<Response, kit::Problem> {
+    let file = utoipa_swagger_ui::serve(&path, Arc::new(Config::new(["/openapi.json"])));
+    let file = file.map_err(|error| internal(std::io::Error::other(error.to_string())))?;
+    let file = file.ok_or_else(kit::Problem::no_such_route)?;
+    let mut response = file.bytes.into_owned().into_response();
+    let kind = HeaderValue::try_from(file.content_type).map_err(internal)?;
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    if file.gzpipped {
+        response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    Ok(response)
+}

@@ -1,0 +1,176 @@
+//! POST /api/v1/services/register, and many at once.
+
+use axum::{
+    extract::State,
+    http::{
+        HeaderValue, StatusCode,
+        header::{ETAG, LOCATION},
+    },
+    response::Response,
+};
+use futures_util::future::join_all;
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::{
+    answer::{json, written_at},
+    documented::{BodyProblems, PreconditionFailed, WriteProblems},
+    registration::{Names, Registration, RegistrationBody},
+    wire::InstanceReply,
+};
+use crate::{
+    app::{App, Caller, Shown, Written},
+    domain::{Precondition, Violation, registry::RegisterInstance},
+    doors::kit::{
+        CallerOf, JSON, Preconditions, Problem, Sent,
+        body::{MANY, ONE},
+        caller::Context,
+        entity_tag,
+        problem::ProblemBody,
+    },
+};
+
+const MOST_AT_ONCE: usize = 1000;
+
+/// Registers an instance
+///
+/// Its identity within the service is its key or, where none is given, host and port. Registering it again keeps
+/// id and `registered_at`, takes what is new, and is a sign of life.
+#[utoipa::path(
+    post, path = "/api/v1/services/register", tag = "registry",
+    params(
+        ("If-Match" = Option<String>, Header, description = "The version that it must have"),
+        ("If-None-Match" = Option<String>, Header, description = "`*`: only if it is not registered yet"),
+    ),
+    request_body(content = RegistrationBody, content_type = "application/json"),
+    responses(
+        (status = 201, description = "The instance, new or known", body = inline(InstanceReply), headers(
+            ("ETag" = String, description = "Its version"),
+            ("Location" = String, description = "Where it is found"),
+            ("X-Rollcall-Revision" = i64, description = "From which revision on readers see it"),
+        )),
+        WriteProblems, BodyProblems, PreconditionFailed,
+    ),
+)]
+pub async fn register(
+    State(app): State<App>,
+    CallerOf(caller): CallerOf,
+    Preconditions(precondition): Preconditions,
+    sent: Sent,
+) -> Result<Response, Problem> {
+    let body = sent.json(JSON, ONE).await?;
+    let registration = Registration::read(&body, "", Names::Own).map_err(Problem::invalid)?;
+    let written = registered(&app, &caller, registration, precondition).await?;
+    let instance = &written.value.instance;
+    let (version, place) = (instance.version, format!("/api/v1/services/{}", instance.id));
+    let mut response = json(StatusCode::CREATED, &InstanceReply::of(&written.value))?;
+    response.headers_mut().insert(ETAG, entity_tag(version));
+    if let Ok(place) = HeaderValue::try_from(place) {
+        response.headers_mut().insert(LOCATION, place);
+    }
+    Ok(written_at(written.revision, response))
+}
+
+/// Registers up to 1,000 instances
+///
+/// Each by itself: some may fail while others are registered.
+#[utoipa::path(
+    post, path = "/api/v1/services/register/batch", tag = "registry",
+    request_body(content = Vec<RegistrationBody>, content_type = "application/json"),
+    responses(
+        (status = 200, description = "What became of each, in order", body = Vec<ItemReply>, headers(
+            ("X-Rollcall-Revision" = i64, description = "From which revision on readers see them all"),
+        )),
+        WriteProblems, BodyProblems,
+    ),
+)]
+pub async fn register_batch(
+    State(app): State<App>,
+    CallerOf(caller): CallerOf,
+    context: Option<axum::Extension<Context>>,
+    sent: Sent,
+) -> Result<Response, Problem> {
+    let body = sent.json(JSON, MANY).await?;
+    let items = batch_items(&body)?;
+    // together, so that they share a batch of the log
+    let outcomes = join_all(items.iter().enumerate().map(async |(index, item)| {
+        let registration =
+            Registration::read(item, &format!("[{index}]"), Names::Own).map_err(Problem::invalid)?;
+        registered(&app, &caller, registration, Precondition::None).await
+    }))
+    .await;
+    let request_id = context.as_ref().map_or("", |context| context.request_id.as_str());
+    let replies: Vec<_> =
+        outcomes.iter().map(|outcome| ItemReply::of(outcome.as_ref(), request_id)).collect();
+    let revision = outcomes.iter().flatten().map(|written| written.revision).max();
+    let response = json(StatusCode::OK, &replies)?;
+    Ok(match revision {
+        Some(revision) => written_at(revision, response),
+        None => response,
+    })
+}
+
+fn batch_items(body: &Value) -> Result<&[Value], Problem> {
+    let fault = match body {
+        Value::Array(items) if items.len() <= MOST_AT_ONCE => return Ok(items),
+        Value::Array(items) => format!("may have at most {MOST_AT_ONCE} registrations, has {}", items.len()),
+        _ => "must be a list of registrations".to_owned(),
+    };
+    Err(Problem::invalid(vec![Violation::new("body", fault)]))
+}
+
+async fn registered(
+    app: &App,
+    caller: &Caller,
+    registration: Registration,
+    precondition: Precondition,
+) -> Result<Written<Shown>, Problem> {
+    let Registration { service, key, spec } = registration;
+    let command = RegisterInstance { new_id: app.new_instance_id(), service, key, spec, precondition };
+    Ok(app.register(caller, command).await?)
+}
+
+/// What became of one registration among many: `service` where the status is 201, else `problem`.
+#[derive(Serialize, ToSchema)]
+#[schema(as = BatchItem)]
+pub struct ItemReply<'a> {
+    #[schema(minimum = 201, maximum = 599)]
+    status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service: Option<InstanceReply<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<ProblemBody<'a>>,
+}
+
+impl<'a> ItemReply<'a> {
+    fn of(outcome: Result<&'a Written<Shown>, &'a Problem>, request_id: &'a str) -> Self {
+        match outcome {
+            Ok(written) => Self {
+                status: StatusCode::CREATED.as_u16(),
+                service: Some(InstanceReply::of(&written.value)),
+                problem: None,
+            },
+            Err(problem) => Self {
+                status: problem.status().as_u16(),
+                service: None,
+                problem: Some(problem.body(request_id, "/api/v1/services/register/batch")),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_batch_is_a_list_of_at_most_a_thousand() {
+        assert_eq!(batch_items(&json!([])).unwrap().len(), 0);
+        assert_eq!(batch_items(&json!(vec![1; 1000])).unwrap().len(), 1000);
+        assert!(batch_items(&json!(vec![1; 1001])).is_err());
+        assert!(batch_items(&json!({})).is_err());
+    }
+}

@@ -1,0 +1,235 @@
+//! The shapes that instances have on this door's wire. First Viscount's fields come first, as its clients know
+//! them; ours follow.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use serde::{Serialize, Serializer, ser::SerializeMap as _};
+use utoipa::{
+    ToSchema,
+    openapi::{Object, ObjectBuilder, schema::Type},
+};
+use uuid::Uuid;
+
+use crate::{
+    app::{CheckDetail, Health, Shown},
+    domain::{Checks, Metadata, ServiceName, ServiceType, Status},
+    doors::kit::time,
+};
+
+/// A service instance.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Service)]
+pub struct InstanceReply<'a> {
+    id: Uuid,
+    name: &'a str,
+    #[serde(rename = "type")]
+    #[schema(schema_with = types)]
+    kind: ServiceType,
+    host: &'a str,
+    #[schema(minimum = 1, maximum = 65535)]
+    port: u16,
+    #[schema(schema_with = statuses)]
+    status: Status,
+    #[schema(value_type = MetadataBody)]
+    metadata: MetadataReply<'a>,
+    #[schema(example = "/health")]
+    health_check_endpoint: &'a str,
+    #[serde(serialize_with = "time::serialize")]
+    registered_at: DateTime<Utc>,
+    #[serde(serialize_with = "time::serialize")]
+    last_seen_at: DateTime<Utc>,
+    /// Failures in a row.
+    health_check_failures: i64,
+    /// Its identity within the service: the client's own id, or host:port.
+    key: &'a str,
+    /// Rises by 1 with every change; the `ETag` of the single resource.
+    version: i64,
+    /// The revision of its last change.
+    revision: i64,
+    #[serde(serialize_with = "time::serialize")]
+    updated_at: DateTime<Utc>,
+    #[schema(maximum = 65535)]
+    weight: u16,
+    #[schema(minimum = 0, maximum = 1)]
+    load: f32,
+    zone: Option<&'a str>,
+    region: Option<&'a str>,
+    datacenter: Option<&'a str>,
+    /// Further ports, by name.
+    #[schema(example = json!({"grpc": 9000}))]
+    endpoints: &'a BTreeMap<String, u16>,
+    url: Option<&'a str>,
+    /// Absent for the HTTP poll that is the default; empty for an instance that nobody checks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<Object>>)]
+    checks: Option<[(); 0]>,
+    topics: &'a [String],
+    #[schema(value_type = Vec<String>)]
+    dependencies: &'a [ServiceName],
+    /// What an operator has set above its checks; none in this version.
+    #[serde(rename = "override")]
+    #[schema(value_type = Option<Object>)]
+    overridden: Option<()>,
+}
+
+impl<'a> InstanceReply<'a> {
+    pub fn of(shown: &'a Shown) -> Self {
+        let instance = &*shown.instance;
+        let spec = &*instance.spec;
+        Self {
+            id: instance.id.0,
+            name: instance.service.as_str(),
+            kind: spec.kind,
+            host: spec.host.as_str(),
+            port: spec.port,
+            status: instance.health.status,
+            metadata: MetadataReply(&spec.metadata),
+            health_check_endpoint: spec.health_check_endpoint.as_str(),
+            registered_at: instance.registered_at,
+            last_seen_at: shown.last_seen(),
+            health_check_failures: shown.failures(),
+            key: instance.key.as_str(),
+            version: instance.version,
+            revision: instance.revision,
+            updated_at: instance.updated_at,
+            weight: spec.weight,
+            load: shown.known.load.unwrap_or(0.0),
+            zone: spec.zone.as_deref(),
+            region: spec.region.as_deref(),
+            datacenter: spec.datacenter.as_deref(),
+            endpoints: &spec.endpoints,
+            url: spec.url.as_deref(),
+            checks: match spec.checks {
+                Checks::Poll => None,
+                Checks::Nobody => Some([]),
+            },
+            topics: &spec.topics,
+            dependencies: &spec.dependencies,
+            overridden: None,
+        }
+    }
+}
+
+/// Metadata with its unknown keys among the known ones, as they came.
+pub struct MetadataReply<'a>(pub &'a Metadata);
+
+impl Serialize for MetadataReply<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Metadata { version, environment, region, tags, capabilities, other } = self.0;
+        let mut map = serializer.serialize_map(Some(5 + other.len()))?;
+        map.serialize_entry("version", version)?;
+        map.serialize_entry("environment", environment)?;
+        map.serialize_entry("region", region)?;
+        map.serialize_entry("tags", tags)?;
+        map.serialize_entry("capabilities", capabilities)?;
+        for (name, value) in other {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
+}
+
+/// What a service says of itself. Further keys are kept and given back.
+#[derive(ToSchema)]
+#[schema(as = Metadata)]
+#[expect(dead_code, reason = "describes the shape to OpenAPI")]
+pub struct MetadataBody {
+    #[schema(default = "unknown", max_length = 255, required = false)]
+    version: String,
+    #[schema(default = "development", max_length = 255, required = false)]
+    environment: String,
+    #[schema(max_length = 255)]
+    region: Option<String>,
+    #[schema(required = false)]
+    tags: BTreeMap<String, String>,
+    #[schema(required = false)]
+    capabilities: Vec<String>,
+}
+
+/// How an instance fares.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Health)]
+pub struct HealthReply<'a> {
+    id: Uuid,
+    name: &'a str,
+    #[schema(schema_with = statuses)]
+    status: Status,
+    /// Failures in a row.
+    health_check_failures: i64,
+    /// When it was last asked, or reported on.
+    #[serde(serialize_with = "time::serialize_optional")]
+    last_check: Option<DateTime<Utc>>,
+    /// How long it took to answer.
+    response_time_ms: Option<f32>,
+    /// What was wrong, where something is.
+    error: Option<&'a str>,
+    #[serde(serialize_with = "time::serialize")]
+    last_seen_at: DateTime<Utc>,
+    checks: Vec<CheckReply<'a>>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = CheckHealth)]
+pub struct CheckReply<'a> {
+    id: &'a str,
+    kind: &'a str,
+    target: &'a str,
+    #[schema(schema_with = statuses)]
+    status: Status,
+    output: Option<&'a str>,
+    latency_ms: Option<f32>,
+    /// In a row.
+    failures: i64,
+    #[serde(serialize_with = "time::serialize_optional")]
+    last_run_at: Option<DateTime<Utc>>,
+    #[serde(serialize_with = "time::serialize_optional")]
+    next_run_at: Option<DateTime<Utc>>,
+}
+
+impl<'a> HealthReply<'a> {
+    pub fn of(health: &'a Health) -> Self {
+        let shown = &health.shown;
+        let instance = &*shown.instance;
+        let status = instance.health.status;
+        Self {
+            id: instance.id.0,
+            name: instance.service.as_str(),
+            status,
+            health_check_failures: shown.failures(),
+            last_check: shown.known.last_check,
+            response_time_ms: shown.known.latency_ms,
+            error: shown.known.output.as_deref().filter(|_| status != Status::Healthy),
+            last_seen_at: shown.last_seen(),
+            checks: health.checks.iter().map(CheckReply::of).collect(),
+        }
+    }
+}
+
+impl<'a> CheckReply<'a> {
+    fn of(check: &'a CheckDetail) -> Self {
+        Self {
+            id: check.id,
+            kind: check.kind,
+            target: &check.target,
+            status: check.status,
+            output: check.output.as_deref(),
+            latency_ms: check.latency_ms,
+            failures: check.failures,
+            last_run_at: check.last_run_at,
+            next_run_at: check.next_run_at,
+        }
+    }
+}
+
+pub fn types() -> Object {
+    words(ServiceType::ALL.map(ServiceType::as_str))
+}
+
+pub fn statuses() -> Object {
+    words(Status::ALL.map(Status::as_str))
+}
+
+fn words<const N: usize>(words: [&'static str; N]) -> Object {
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words)).build()
+}

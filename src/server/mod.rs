@@ -1,0 +1,287 @@
+//! The composition root: what the process is made of, in which order it starts and stops.
+//!
+//! A background task that ends before it was asked to brings the process down in order, with an error: half a registry
+//! is worse than one that is started again.
+
+mod error;
+mod listener;
+mod tasks;
+
+use std::{io::Write as _, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+pub use error::ServeError;
+use tasks::Tasks;
+
+use crate::{
+    app::App,
+    checker::Checker,
+    doors,
+    liveness::{Flusher, Liveness},
+    log::{Follower, Log, Writer, run_listener, run_notifier},
+    settings::{Loaded, Settings},
+    store::{Database, Lanes, StoreError, migrate as store_migrate, private::PrivatePostgres},
+    telemetry::Metrics,
+    view::View,
+};
+
+/// Connections for reads that need the database: the audit, and reads that ask for the newest state.
+const READ_LANES: usize = 4;
+const MIGRATION_RETRY: Duration = Duration::from_millis(500);
+/// How long requests that are under way may take to end.
+const DRAIN_WITHIN: Duration = Duration::from_secs(10);
+/// How long the tasks of each stage may take to end after that.
+const STAGE_WITHIN: Duration = Duration::from_secs(12);
+
+/// A running replica.
+pub struct Server {
+    address: SocketAddr,
+    app: App,
+    /// Accepting and answering.
+    front: Tasks,
+    checker: Tasks,
+    writer: Tasks,
+    /// What carries the log and liveness.
+    back: Tasks,
+    private: Option<PrivatePostgres>,
+    failed: CancellationToken,
+}
+
+impl Server {
+    /// Starts everything. It listens when this returns; it is ready (see /health/ready) once the view is loaded.
+    pub async fn start(settings: Settings) -> Result<Self, ServeError> {
+        let metrics = Metrics::new();
+        let socket = TcpListener::bind(settings.listen)
+            .await
+            .map_err(|source| ServeError::Listen { address: settings.listen, source })?;
+        let address =
+            socket.local_addr().map_err(|source| ServeError::Listen { address: settings.listen, source })?;
+        let (database, private) = open_database(&settings, &metrics).await?;
+
+        let failed = CancellationToken::new();
+        let (front, checker, writer, back) = (
+            Tasks::new(failed.clone()),
+            Tasks::new(failed.clone()),
+            Tasks::new(failed.clone()),
+            Tasks::new(failed.clone()),
+        );
+        // Nothing asks the database before it has the shape that the questions expect.
+        let shaped = CancellationToken::new();
+        back.spawn_finite(
+            "migration",
+            shape(database.clone(), settings.migrate, shaped.clone(), back.stop()),
+        );
+
+        let replica = Uuid::now_v7();
+        let view = Arc::new(View::default());
+        let liveness = Arc::new(Liveness::default());
+        let follower = Arc::new(Follower::new(view.clone(), liveness.clone(), metrics.clone()));
+        let (log, queue) = Log::new(follower.clone());
+        let pen = Writer::new(queue, follower.clone(), database.clone(), replica, writer.stop());
+
+        let after_shape = |stop: CancellationToken| {
+            let shaped = shaped.clone();
+            async move {
+                tokio::select! {
+                    () = shaped.cancelled() => {}
+                    () = stop.cancelled() => {}
+                }
+            }
+        };
+        back.spawn("notifier", {
+            let (wait, run) =
+                (after_shape(back.stop()), run_notifier(database.clone(), pen.written(), back.stop()));
+            async move {
+                wait.await;
+                run.await;
+            }
+        });
+        back.spawn("listener", {
+            let (wait, run) =
+                (after_shape(back.stop()), run_listener(database.clone(), follower.clone(), back.stop()));
+            async move {
+                wait.await;
+                run.await;
+            }
+        });
+        back.spawn("follower", {
+            let (wait, database, stop) = (after_shape(back.stop()), database.clone(), back.stop());
+            async move {
+                wait.await;
+                follower.run(database, stop).await;
+            }
+        });
+        back.spawn("flusher", {
+            let flusher = Flusher::new(liveness.clone(), replica, database.clone());
+            let (wait, stop) = (after_shape(back.stop()), back.stop());
+            async move {
+                wait.await;
+                flusher.run(stop).await;
+            }
+        });
+        writer.spawn("writer", {
+            let wait = after_shape(writer.stop());
+            async move {
+                wait.await;
+                pen.run().await;
+            }
+        });
+
+        let app = App::new(view, log, liveness, Lanes::new(database, READ_LANES), metrics);
+        if settings.checker {
+            let task = Checker::new(app.clone()).map_err(ServeError::Checker)?;
+            checker.spawn("checker", task.run(checker.stop()));
+        }
+        front.spawn(
+            "http",
+            listener::serve(socket, doors::native::router(app.clone()), front.stop(), DRAIN_WITHIN),
+        );
+        tracing::info!(%address, replica = %replica, "listening");
+        Ok(Self { address, app, front, checker, writer, back, private, failed })
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Returns when a task has ended that should not have.
+    pub async fn failed(&self) {
+        self.failed.cancelled().await;
+    }
+
+    /// Stops in order: what is under way is finished, what was accepted is written, what was seen is flushed.
+    pub async fn stop(self) -> Result<(), ServeError> {
+        let failed_before = self.failed.is_cancelled();
+        self.app.begin_stop();
+        let mut in_time = self.front.end(STAGE_WITHIN).await;
+        in_time &= self.checker.end(STAGE_WITHIN).await;
+        in_time &= self.writer.end(STAGE_WITHIN).await;
+        in_time &= self.back.end(STAGE_WITHIN).await;
+        if let Some(private) = self.private {
+            private.stop().await?;
+        }
+        if failed_before {
+            return Err(ServeError::TaskEnded);
+        }
+        if !in_time {
+            return Err(ServeError::SlowStop);
+        }
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+/// `rollcall serve`: runs until a signal, or until something fails that cannot be done without.
+pub async fn serve(loaded: Loaded) -> Result<(), ServeError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Signals)?;
+    let server = tokio::select! {
+        server = Server::start(loaded.settings) => server?,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
+    greet(server.address());
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        () = server.failed() => {}
+    }
+    tracing::info!("stopping; a second signal ends at once");
+    tokio::select! {
+        result = server.stop() => result,
+        _ = terminate.recv() => Err(ServeError::Interrupted),
+        _ = interrupt.recv() => Err(ServeError::Interrupted),
+    }
+}
+
+/// For a person at a terminal. The log says the same to machines.
+fn greet(address: SocketAddr) {
+    // nobody may be there to read it, which does no harm
+    drop(writeln!(
+        std::io::stderr(),
+        "rollcall listens on http://{address} (its API: http://{address}/docs)\n\
+         Try: curl -s http://{address}/api/v1/services/register -H 'Content-Type: application/json' \
+         -d '{{\"name\":\"hello\",\"type\":\"api\",\"host\":\"127.0.0.1\",\"port\":8000}}'"
+    ));
+}
+
+/// `rollcall migrate`.
+pub async fn migrate(settings: &Settings) -> Result<(), ServeError> {
+    let (database, private) = open_database(settings, &Metrics::new()).await?;
+    let migrated = store_migrate::migrate(&database).await;
+    if let Some(private) = private {
+        private.stop().await?;
+    }
+    let applied = migrated?;
+    tracing::info!(applied, database = database.describe(), "the database is up to date");
+    Ok(())
+}
+
+async fn open_database(
+    settings: &Settings,
+    metrics: &Metrics,
+) -> Result<(Database, Option<PrivatePostgres>), ServeError> {
+    match &settings.database_url {
+        Some(url) => {
+            let database = Database::from_url(url, metrics.clone())?;
+            tracing::info!(database = database.describe(), "using the database of DATABASE_URL");
+            Ok((database, None))
+        }
+        None => {
+            let private = PrivatePostgres::start(&settings.data_dir, settings.pg_bin.as_deref()).await?;
+            tracing::info!(postgres = private.describe(), "running a PostgreSQL of its own");
+            Ok((Database::new(private.connect_options(), metrics.clone()), Some(private)))
+        }
+    }
+}
+
+/// Sees to it that the database has the shape this version needs, as soon as it can be reached.
+async fn shape(
+    database: Database,
+    migrate: bool,
+    shaped: CancellationToken,
+    stop: CancellationToken,
+) -> Result<(), ServeError> {
+    let mut told = false;
+    loop {
+        let attempt = async {
+            if migrate {
+                return store_migrate::migrate(&database).await;
+            }
+            match store_migrate::pending(&database).await? {
+                0 => Ok(0),
+                _ => Err(StoreError::NotMigrated),
+            }
+        };
+        match attempt.await {
+            Ok(applied) => {
+                if applied > 0 {
+                    tracing::info!(applied, "the database was migrated");
+                }
+                shaped.cancel();
+                return Ok(());
+            }
+            Err(error @ (StoreError::Connect(_) | StoreError::Timeout(_) | StoreError::Broken(_))) => {
+                if !told {
+                    told = true;
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        database = database.describe(),
+                        "the database cannot be reached yet"
+                    );
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(MIGRATION_RETRY) => {}
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Background tasks that are tracked and stopped together.
+
+use std::{future::Future, time::Duration};
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::error::ServeError;
+
+/// The tasks of one stage of the stop.
+pub(super) struct Tasks {
+    tracker: TaskTracker,
+    stop: CancellationToken,
+    failed: CancellationToken,
+}
+
+impl Tasks {
+    /// `failed` is cancelled when a task ends before it was asked to.
+    pub fn new(failed: CancellationToken) -> Self {
+        Self { tracker: TaskTracker::new(), stop: CancellationToken::new(), failed }
+    }
+
+    pub fn stop(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    /// A task that runs until it is stopped.
+    pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.watch(
+            name,
+            async move {
+                task.await;
+                Ok(())
+            },
+            false,
+        );
+    }
+
+    /// A task that ends by itself when its work is done.
+    pub fn spawn_finite(
+        &self,
+        name: &'static str,
+        task: impl Future<Output = Result<(), ServeError>> + Send + 'static,
+    ) {
+        self.watch(name, task, true);
+    }
+
+    fn watch(
+        &self,
+        name: &'static str,
+        task: impl Future<Output = Result<(), ServeError>> + Send + 'static,
+        may_end: bool,
+    ) {
+        let handle = self.tracker.spawn(task);
+        let (stop, failed) = (self.stop.clone(), self.failed.clone());
+        self.tracker.spawn(async move {
+            let fault = match handle.await {
+                Ok(Ok(())) if may_end || stop.is_cancelled() => return,
+                Ok(Ok(())) => "it ended by itself".to_owned(),
+                Ok(Err(error)) => describe(&error),
+                Err(panic) => panic.to_string(),
+            };
+            tracing::error!(task = name, fault, "a background task failed");
+            failed.cancel();
+        });
+    }
+
+    /// Asks all to end, and waits for them. False when they did not in time.
+    pub async fn end(&self, within: Duration) -> bool {
+        self.stop.cancel();
+        self.tracker.close();
+        tokio::time::timeout(within, self.tracker.wait()).await.is_ok()
+    }
+}
+
+fn describe(error: &ServeError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}

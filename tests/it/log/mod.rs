@@ -1,0 +1,5 @@
+//! The log driven from within: commands in, state out, against a naive model and against itself.
+
+mod model;
+mod properties;
+mod replica;
