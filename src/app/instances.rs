@@ -68,10 +68,11 @@ impl App {
         &self,
         caller: &Caller,
         command: RegisterInstance,
+        load: Option<f32>,
     ) -> Result<Written<Shown>, AppError> {
         let outcome = self.0.log.write(caller.clone(), Command::RegisterInstance(command)).await?;
         let is_new = outcome.row.as_ref().is_some_and(|row| row.version() == 1) && outcome.event.is_some();
-        let written = self.seen_row(outcome)?;
+        let written = self.seen_row(outcome, load)?;
         let instance = &written.value.instance;
         self.0.metrics.registered(instance.service.as_str());
         if written.changed {
@@ -87,9 +88,14 @@ impl App {
         Ok(written)
     }
 
-    pub async fn update(&self, caller: &Caller, command: UpdateInstance) -> Result<Written<Shown>, AppError> {
+    pub async fn update(
+        &self,
+        caller: &Caller,
+        command: UpdateInstance,
+        load: Option<f32>,
+    ) -> Result<Written<Shown>, AppError> {
         let outcome = self.0.log.write(caller.clone(), Command::UpdateInstance(command)).await?;
-        self.seen_row(outcome)
+        self.seen_row(outcome, load)
     }
 
     pub async fn unregister(
@@ -124,7 +130,7 @@ impl App {
         let outcome = self.0.log.write(caller.clone(), Command::ReportHealth(report)).await?;
         self.0.liveness.checked(id, at, None, output.as_deref());
         self.count_repeated_failure(&outcome, id, healthy);
-        self.seen_row(outcome)
+        self.seen_row(outcome, None)
     }
 
     /// The result of asking an instance. `judged` is the URL that was asked.
@@ -202,11 +208,11 @@ impl App {
         Ok(Health { checks: checks.into_iter().collect(), shown })
     }
 
-    fn seen_row(&self, outcome: Outcome) -> Result<Written<Shown>, AppError> {
+    fn seen_row(&self, outcome: Outcome, load: Option<f32>) -> Result<Written<Shown>, AppError> {
         let Some(Row::Instance(instance)) = outcome.row else {
             return Err(Refusal::NoSuchInstance.into());
         };
-        self.0.liveness.seen(instance.id, self.now(), None);
+        self.0.liveness.seen(instance.id, self.now(), load);
         Ok(Written {
             revision: outcome.revision,
             changed: outcome.event.is_some(),

@@ -85,6 +85,7 @@ impl Writer {
 
     /// Writes until it is stopped, and then what had been accepted before.
     pub async fn run(mut self) {
+        self.warm_up().await;
         while self.gather_one().await {
             self.batch().await;
         }
@@ -99,6 +100,17 @@ impl Writer {
                 return;
             }
             self.batch().await;
+        }
+    }
+
+    /// Connects before the first command comes. Where the server turns out to be another one than before, this is
+    /// what notices.
+    async fn warm_up(&mut self) {
+        while !self.stop.is_cancelled() && self.queue.is_empty() {
+            match self.connect().await {
+                Ok(connection) => return self.lane.give_back(connection),
+                Err(_) => self.pause().await,
+            }
         }
     }
 

@@ -1,14 +1,11 @@
 //! The body of a request: its type, its size and its JSON, each refused in words that help.
 
-use std::error::Error;
-
 use axum::{
-    body::{Body, Bytes, to_bytes},
+    body::{Body, Bytes, HttpBody as _},
     extract::{FromRequest, Request},
     http::{HeaderMap, StatusCode, header::CONTENT_TYPE},
 };
-use http_body_util::LengthLimitError;
-use serde::de::IgnoredAny;
+use http_body_util::BodyExt as _;
 use serde_json::Value;
 
 use super::problem::Problem;
@@ -20,6 +17,9 @@ pub const MERGE_PATCH: &[&str] = &["application/merge-patch+json", "application/
 /// The largest body of a single thing, and of many at once.
 pub const ONE: usize = 1024 * 1024;
 pub const MANY: usize = 16 * ONE;
+
+/// How much of a body that is too large is read and thrown away.
+const READ_TO_SPARE: usize = 4 * ONE;
 
 /// How deep JSON may be nested. What is read here is walked by recursion, here and wherever it comes back.
 const DEEPEST: usize = 32;
@@ -58,7 +58,7 @@ impl Sent {
         refuse_depth(&body)?;
         let text = str::from_utf8(&body)
             .map_err(|error| Problem::malformed_json(format!("the body is not UTF-8: {error}")))?;
-        serde_json::from_str::<IgnoredAny>(text).map_err(|error| malformed(&error))?;
+        serde_json::from_str::<Value>(text).map_err(|error| malformed(&error))?;
         Ok(text.to_owned())
     }
 
@@ -68,7 +68,7 @@ impl Sent {
         if given == Some(false) {
             return Err(unsupported(types));
         }
-        let body = to_bytes(self.body, largest).await.map_err(|error| unreadable(&error, largest))?;
+        let body = gather(self.body, largest).await?;
         if given.is_none() && !body.is_empty() {
             return Err(unsupported(types));
         }
@@ -89,18 +89,36 @@ fn unsupported(types: &[&str]) -> Problem {
     )
 }
 
-fn unreadable(error: &(dyn Error + 'static), largest: usize) -> Problem {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if error.is::<LengthLimitError>() {
-            return Problem::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "body_too_large",
-                format!("the body may have at most {largest} bytes"),
-            );
-        }
-        cause = error.source();
+/// The whole body. One that is too large is read to its end all the same, within reason: a client that is still
+/// sending when the connection closes never sees the answer.
+async fn gather(mut body: Body, largest: usize) -> Result<Bytes, Problem> {
+    let declared = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if declared > largest + READ_TO_SPARE {
+        return Err(too_large(largest));
     }
+    let mut gathered = Vec::with_capacity(declared.min(largest));
+    let mut received = 0;
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| incomplete())?.into_data() else { continue };
+        received += data.len();
+        if received <= largest {
+            gathered.extend_from_slice(&data);
+        } else if received > largest + READ_TO_SPARE {
+            break;
+        }
+    }
+    if received > largest { Err(too_large(largest)) } else { Ok(gathered.into()) }
+}
+
+fn too_large(largest: usize) -> Problem {
+    Problem::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "body_too_large",
+        format!("the body may have at most {largest} bytes"),
+    )
+}
+
+fn incomplete() -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "incomplete_body", "the body ended before it was whole")
 }
 
@@ -186,6 +204,9 @@ mod tests {
         let body = format!("\"{}\"", "x".repeat(98));
         assert!(sent(Some("application/json"), &body).json(JSON, 100).await.is_ok());
         let problem = sent(Some("application/json"), &body).json(JSON, 99).await.unwrap_err();
+        assert_eq!(problem.status(), StatusCode::PAYLOAD_TOO_LARGE);
+        let huge = "x".repeat(5 * ONE);
+        let problem = sent(Some("application/json"), &huge).json(JSON, 99).await.unwrap_err();
         assert_eq!(problem.status(), StatusCode::PAYLOAD_TOO_LARGE);
     }
 

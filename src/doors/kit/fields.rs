@@ -180,6 +180,13 @@ fn as_text(value: &Value) -> Result<&str, Fault> {
     value.as_str().ok_or(Fault::new("must be a string"))
 }
 
+/// A number from 0 to 1.
+#[expect(clippy::cast_possible_truncation, reason = "a share needs no more digits than that")]
+pub fn share(value: &Value) -> Result<f32, Fault> {
+    let share = value.as_f64().filter(|share| (0.0..=1.0).contains(share));
+    share.map(|share| share as f32).ok_or(Fault::new("must be a number from 0 to 1"))
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

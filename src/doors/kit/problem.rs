@@ -78,7 +78,7 @@ impl Problem {
     pub fn internal(cause: Option<Arc<dyn Error + Send + Sync>>) -> Self {
         let mut problem = Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
-            "internal",
+            "internal_error",
             "something went wrong inside; the log has it under this request_id",
         );
         problem.0.cause = cause;
@@ -196,7 +196,8 @@ fn chain(cause: Option<&(dyn Error + Send + Sync + 'static)>) -> Option<String> 
     Some(words.join(": "))
 }
 
-/// A problem as RFC 9457 has it.
+/// A problem as RFC 9457 has it. Some kinds have further members, such as `current_version` where a precondition
+/// failed.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Problem)]
 pub struct ProblemBody<'a> {
@@ -219,9 +220,8 @@ pub struct ProblemBody<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     errors: Vec<FieldError<'a>>,
-    /// Members of single kinds, such as `current_version` where a precondition failed.
     #[serde(flatten)]
-    #[schema(value_type = Object, additional_properties)]
+    #[schema(ignore)]
     members: &'a BTreeMap<&'static str, Value>,
 }
 

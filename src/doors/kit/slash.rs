@@ -20,7 +20,7 @@ pub fn with_or_without_slash(router: Router) -> Router {
 }
 
 fn without_slash(uri: &Uri) -> Option<Uri> {
-    let shorter = uri.path().strip_suffix('/').filter(|path| !path.is_empty())?;
+    let shorter = uri.path().strip_suffix('/').filter(|path| !path.is_empty() && *path != "/")?;
     let text = match uri.query() {
         Some(query) => format!("{shorter}?{query}"),
         None => shorter.to_owned(),

@@ -31,17 +31,19 @@ pub struct Freshness {
 }
 
 impl Freshness {
+    /// For a read that cannot wait for a change yet.
     pub fn of(params: &mut Params) -> Result<Self, Problem> {
         params.not_supported(&["after", "wait"])?;
+        Ok(Self::read(params))
+    }
+
+    pub fn read(params: &mut Params) -> Self {
         let strong = params.read("consistency", |value| match value {
             "strong" => Ok(true),
             "default" => Ok(false),
             _ => Err(Fault::new("must be default or strong")),
         });
-        Ok(Self {
-            strong: strong.unwrap_or_default(),
-            at_least: params.number("min_revision", 0, Revision::MAX),
-        })
+        Self { strong: strong.unwrap_or_default(), at_least: params.number("min_revision", 0, Revision::MAX) }
     }
 
     pub async fn snapshot(&self, app: &App) -> Result<Arc<Snapshot>, AppError> {

@@ -69,7 +69,7 @@ pub async fn list_configs(State(app): State<App>, mut params: Params) -> Result<
         FreshnessParams,
     ),
     responses(
-        (status = 200, description = "The configuration", body = inline(ConfigReply), headers(
+        (status = 200, description = "The configuration", body = ConfigReply, headers(
             ("ETag" = String, description = "Its version"),
             ("X-Rollcall-Revision" = i64, description = "The revision that the answer rests on"),
             ("X-Rollcall-Age" = i64, description = "How old that may be, in milliseconds"),
@@ -108,11 +108,11 @@ pub async fn get_config(
     ),
     request_body(content = Object, content_type = "application/json", description = "The content"),
     responses(
-        (status = 200, description = "The configuration as it is now", body = inline(ConfigReply), headers(
+        (status = 200, description = "The configuration as it is now", body = ConfigReply, headers(
             ("ETag" = String, description = "Its version"),
             ("X-Rollcall-Revision" = i64, description = "From which revision on readers see it"),
         )),
-        (status = 201, description = "The same, where there was none", body = inline(ConfigReply), headers(
+        (status = 201, description = "The same, where there was none", body = ConfigReply, headers(
             ("ETag" = String, description = "Its version"),
             ("X-Rollcall-Revision" = i64, description = "From which revision on readers see it"),
         )),

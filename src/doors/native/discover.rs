@@ -114,7 +114,7 @@ pub async fn discover(
     ),
     responses(
         (status = 200, description = "The instances of each, by default the healthy ones",
-         body = inline(ManyReply), headers(
+         body = ManyReply, headers(
             ("ETag" = String, description = "The revision of the last change of any of them"),
             ("X-Rollcall-Revision" = i64, description = "The revision that the answer rests on"),
             ("X-Rollcall-Age" = i64, description = "How old that may be, in milliseconds"),

@@ -87,7 +87,7 @@ mod tests {
             (AppError::RowBusy, 503, "row_busy"),
             (AppError::NotReady, 503, "not_ready"),
             (AppError::RevisionNotReached, 503, "revision_not_reached"),
-            (internal, 500, "internal"),
+            (internal, 500, "internal_error"),
         ] {
             let problem = Problem::from(error);
             assert_eq!(problem.clone().into_response().status().as_u16(), status);

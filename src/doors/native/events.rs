@@ -15,6 +15,7 @@ use super::{
 use crate::{
     app::{App, EventQuery, EventRecord, Verification},
     domain::Revision,
+    domain::ServiceName,
     doors::kit::{Params, Problem, time},
 };
 
@@ -23,9 +24,9 @@ use crate::{
 /// Ascending, after a revision. `next` is what to ask for next time.
 #[utoipa::path(
     get, path = "/api/v1/events", tag = "audit",
-    params(EventParams),
+    params(EventParams, FreshnessParams),
     responses(
-        (status = 200, description = "The events", body = inline(EventsReply), headers(
+        (status = 200, description = "The events", body = EventsReply, headers(
             ("X-Rollcall-Revision" = i64, description = "The revision that this replica has reached"),
             ("X-Rollcall-Age" = i64, description = "How old that may be, in milliseconds"),
         )),
@@ -34,18 +35,19 @@ use crate::{
 )]
 pub async fn list_events(State(app): State<App>, mut params: Params) -> Result<Response, Problem> {
     params.not_supported(&["wait"])?;
+    let freshness = Freshness::read(&mut params);
     let query = read_query(&mut params)?;
+    let snapshot = freshness.snapshot(&app).await?;
     let (records, next) = app.events(query).await?;
     let events = records.iter().map(EventReply::of).collect::<Result<_, _>>()?;
     let answer = json(StatusCode::OK, &EventsReply { events, next });
-    Ok(read_at(&app, app.snapshot()?.revision(), answer))
+    Ok(read_at(&app, snapshot.revision(), answer))
 }
 
 fn read_query(params: &mut Params) -> Result<EventQuery, Problem> {
     let query = EventQuery {
         after: params.number("after", 0, Revision::MAX).unwrap_or(0),
-        // stored in lower case
-        service: params.read("service", |text| Ok(text.to_ascii_lowercase())),
+        service: params.read("service", |text| ServiceName::parse(text).map(|name| name.as_str().to_owned())),
         kind: params.text("kind"),
         actor: params.text("actor"),
         limit: params.number("limit", 1, 1000).unwrap_or(100),
@@ -61,7 +63,7 @@ fn read_query(params: &mut Params) -> Result<EventQuery, Problem> {
     get, path = "/api/v1/events/verify", tag = "audit",
     params(FreshnessParams),
     responses(
-        (status = 200, description = "Whether the log is whole", body = inline(VerificationReply), headers(
+        (status = 200, description = "Whether the log is whole", body = VerificationReply, headers(
             ("X-Rollcall-Revision" = i64, description = "The revision that this replica has reached"),
             ("X-Rollcall-Age" = i64, description = "How old that may be, in milliseconds"),
         )),
@@ -89,6 +91,7 @@ pub struct EventsReply<'a> {
 #[schema(as = Event)]
 pub struct EventReply<'a> {
     revision: i64,
+    #[schema(value_type = i64)]
     epoch: i32,
     #[serde(serialize_with = "time::serialize")]
     time: DateTime<Utc>,

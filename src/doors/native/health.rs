@@ -19,8 +19,8 @@ use super::{
 };
 use crate::{
     app::App,
-    domain::{Fault, Violation},
-    doors::kit::{CallerOf, Fields, JSON, Params, Problem, Sent, body::ONE},
+    domain::Violation,
+    doors::kit::{CallerOf, Fields, JSON, Params, Problem, Sent, body::ONE, fields::share},
 };
 
 const LONGEST_OUTPUT: usize = 4096;
@@ -57,14 +57,7 @@ pub struct HeartbeatBody {
 
 fn read_load(body: &Value) -> Result<Option<f32>, Vec<Violation>> {
     let mut violations = Vec::new();
-    let load = Fields::of(body, "", &mut violations).and_then(|mut fields| {
-        fields.optional("load", |value| {
-            let load = value.as_f64().filter(|load| (0.0..=1.0).contains(load));
-            load.ok_or(Fault::new("must be a number from 0 to 1"))
-        })
-    });
-    #[expect(clippy::cast_possible_truncation, reason = "a load needs no more digits than that")]
-    let load = load.map(|load| load as f32);
+    let load = Fields::of(body, "", &mut violations).and_then(|mut fields| fields.optional("load", share));
     if violations.is_empty() { Ok(load) } else { Err(violations) }
 }
 
@@ -80,7 +73,7 @@ fn read_load(body: &Value) -> Result<Option<f32>, Vec<Violation>> {
         ("output" = Option<String>, Query, description = "Why; 4 KiB at most"),
     ),
     responses(
-        (status = 200, description = "The instance as it is now", body = inline(InstanceReply), headers(
+        (status = 200, description = "The instance as it is now", body = InstanceReply, headers(
             ("ETag" = String, description = "Its version"),
             ("X-Rollcall-Revision" = i64, description = "From which revision on readers see it"),
         )),
@@ -115,7 +108,7 @@ fn read_report(params: &mut Params) -> Result<(bool, Option<Arc<str>>), Problem>
     get, path = "/api/v1/services/{id}/health", tag = "health",
     params(("id" = Uuid, Path, description = "The instance's id"), FreshnessParams),
     responses(
-        (status = 200, description = "Its health, check by check", body = inline(HealthReply), headers(
+        (status = 200, description = "Its health, check by check", body = HealthReply, headers(
             ("X-Rollcall-Revision" = i64, description = "The revision that the answer rests on"),
             ("X-Rollcall-Age" = i64, description = "How old that may be, in milliseconds"),
         )),

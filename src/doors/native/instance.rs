@@ -33,7 +33,7 @@ use crate::{
         FreshnessParams,
     ),
     responses(
-        (status = 200, description = "The instance", body = inline(InstanceReply), headers(
+        (status = 200, description = "The instance", body = InstanceReply, headers(
             ("ETag" = String, description = "Its version"),
             ("X-Rollcall-Revision" = i64, description = "The revision that the answer rests on"),
             ("X-Rollcall-Age" = i64, description = "How old that may be, in milliseconds"),
@@ -69,7 +69,7 @@ pub async fn get_instance(
     ),
     request_body(content = RegistrationBody, content_type = "application/json"),
     responses(
-        (status = 200, description = "The instance as it is now", body = inline(InstanceReply), headers(
+        (status = 200, description = "The instance as it is now", body = InstanceReply, headers(
             ("ETag" = String, description = "Its version"),
             ("X-Rollcall-Revision" = i64, description = "From which revision on readers see it"),
         )),
@@ -84,9 +84,9 @@ pub async fn put_instance(
     sent: Sent,
 ) -> Result<Response, Problem> {
     let body = sent.json(JSON, ONE).await?;
-    let registration = Registration::read(&body, "", Names::All).map_err(Problem::invalid)?;
-    let Registration { service, key, spec } = registration;
-    let written = app.update(&caller, UpdateInstance { id, service, key, spec, precondition }).await?;
+    let registration = Registration::read(&body, Names::All).map_err(Problem::invalid)?;
+    let Registration { service, key, spec, load } = registration;
+    let written = app.update(&caller, UpdateInstance { id, service, key, spec, precondition }, load).await?;
     changed(&written)
 }
 

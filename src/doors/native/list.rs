@@ -222,7 +222,7 @@ mod tests {
                 "name": name, "type": "api", "host": "Host", "port": 100 - number,
                 "metadata": {"tags": {"Team": "Red"}},
             });
-            let Registration { service, spec, .. } = Registration::read(&body, "", Names::Own).unwrap();
+            let Registration { service, spec, .. } = Registration::read(&body, Names::Own).unwrap();
             Instance {
                 id: InstanceId(Uuid::from_u128(number.into())),
                 key: Key::address(&spec.host, spec.port),

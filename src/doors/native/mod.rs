@@ -72,3 +72,80 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(probes::ready))
         .routes(routes!(probes::metrics))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    fn document() -> Value {
+        serde_json::from_slice(&openapi::document(&described().into_openapi()).unwrap()).unwrap()
+    }
+
+    /// Every value under a name, wherever it stands.
+    fn all<'v>(value: &'v Value, name: &str, found: &mut Vec<&'v Value>) {
+        match value {
+            Value::Object(fields) => {
+                found.extend(fields.get(name));
+                fields.values().for_each(|value| all(value, name, found));
+            }
+            Value::Array(items) => items.iter().for_each(|value| all(value, name, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn the_description_is_a_valid_one() {
+        let document = document();
+        assert_eq!(
+            (&document["openapi"], &document["info"]["license"]["name"]),
+            (&"3.1.0".into(), &"MIT".into())
+        );
+        let mut responses = Vec::new();
+        all(&document["paths"], "responses", &mut responses);
+        assert!(responses.len() > 20);
+        for response in responses.iter().flat_map(|responses| responses.as_object().unwrap().values()) {
+            assert!(response["description"].as_str().is_some_and(|text| !text.is_empty()), "{response}");
+        }
+        let mut references = Vec::new();
+        all(&document, "$ref", &mut references);
+        for reference in references {
+            let path = reference.as_str().unwrap().trim_start_matches('#');
+            assert!(document.pointer(path).is_some(), "{path} leads nowhere");
+        }
+        let mut operations = Vec::new();
+        all(&document["paths"], "operationId", &mut operations);
+        let different: BTreeSet<_> = operations.iter().map(ToString::to_string).collect();
+        assert_eq!(different.len(), operations.len());
+    }
+
+    #[test]
+    fn small_numbers_are_described_with_their_bounds() {
+        fn check(value: &Value) {
+            if value["format"] == "int32" {
+                assert!(value["maximum"].is_number(), "{value}");
+            }
+            match value {
+                Value::Object(fields) => fields.values().for_each(check),
+                Value::Array(items) => items.iter().for_each(check),
+                _ => {}
+            }
+        }
+        check(&document());
+    }
+
+    #[test]
+    fn paths_are_described_whole() {
+        let document = document();
+        let paths = document["paths"].as_object().unwrap();
+        for path in
+            ["/", "/discover/{name}", "/api/v1/services/{id}", "/api/v1/config/{service}", "/health/ready"]
+        {
+            assert!(paths.contains_key(path), "{path}");
+        }
+        assert!(paths.keys().all(|path| path == "/" || !path.ends_with('/')));
+    }
+}

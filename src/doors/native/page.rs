@@ -183,7 +183,7 @@ mod tests {
 
     fn instance(number: u128, name: &str, second: i64, status: Status) -> Instance {
         let body = json!({"name": name, "type": "api", "host": "a", "port": 1});
-        let Registration { service, spec, .. } = Registration::read(&body, "", Names::Own).unwrap();
+        let Registration { service, spec, .. } = Registration::read(&body, Names::Own).unwrap();
         Instance {
             id: InstanceId(Uuid::from_u128(number)),
             key: Key::address(&spec.host, spec.port),
@@ -252,7 +252,10 @@ mod tests {
         let good = Cursor::at(Sort::default(), &some()[0]).write();
         assert!(good.bytes().all(|byte| byte.is_ascii_alphanumeric()));
         assert_eq!(Cursor::read(&good).unwrap().name(), "b");
-        let hex = |text: &str| text.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let hex = |text: &str| {
+            let pairs: Vec<_> = text.bytes().map(|byte| format!("{byte:02x}")).collect();
+            pairs.concat()
+        };
         for bad in
             ["", "x", "zz", "é", &good[1..], &hex("name a"), &hex(&format!("status ill {}", Uuid::nil()))]
         {

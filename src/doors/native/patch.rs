@@ -37,7 +37,7 @@ const MOST_TRIES: usize = 8;
         (RegistrationBody = "application/json"),
     ), description = "Any part of a registration"),
     responses(
-        (status = 200, description = "The instance as it is now", body = inline(super::wire::InstanceReply), headers(
+        (status = 200, description = "The instance as it is now", body = super::wire::InstanceReply, headers(
             ("ETag" = String, description = "Its version"),
             ("X-Rollcall-Revision" = i64, description = "From which revision on readers see it"),
         )),
@@ -68,10 +68,10 @@ pub async fn patch_instance(
             return Err(Refusal::PreconditionFailed { current: Some(instance.version) }.into());
         }
         let whole = patched(&instance, &patch);
-        let Registration { service, key, spec } =
-            Registration::read(&whole, "", Names::All).map_err(Problem::invalid)?;
+        let Registration { service, key, spec, load } =
+            Registration::read(&whole, Names::All).map_err(Problem::invalid)?;
         let precondition = Precondition::Version(vec![instance.version]);
-        match app.update(&caller, UpdateInstance { id, service, key, spec, precondition }).await {
+        match app.update(&caller, UpdateInstance { id, service, key, spec, precondition }, load).await {
             Ok(written) => return changed(&written),
             Err(AppError::Refused(Refusal::PreconditionFailed { .. })) => {
                 snapshot = app.snapshot_at(Consistency::Strong).await?;
@@ -186,7 +186,7 @@ mod tests {
             "name": "orders", "type": "api", "host": "::1", "port": 80, "key": "k", "checks": [],
             "metadata": {"region": "eu", "tags": {"a": "1", "b": "2"}, "x": {"y": 1}}, "url": "http://o/",
         });
-        let Registration { service, key, spec } = Registration::read(&body, "", Names::Own).unwrap();
+        let Registration { service, key, spec, .. } = Registration::read(&body, Names::Own).unwrap();
         Instance {
             id: InstanceId(Uuid::nil()),
             service,
@@ -203,7 +203,7 @@ mod tests {
     fn after(patch: Value) -> Spec {
         let Value::Object(patch) = patch else { panic!("not an object") };
         let whole = patched(&instance(), &patch);
-        let read = Registration::read(&whole, "", Names::All).unwrap();
+        let read = Registration::read(&whole, Names::All).unwrap();
         assert_eq!(read.key, Some(instance().key));
         Spec::clone(&read.spec)
     }

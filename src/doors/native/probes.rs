@@ -24,7 +24,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Who answers here
 #[utoipa::path(
     get, path = "/", tag = "operations",
-    responses((status = 200, description = "Name, version and where the documentation is", body = inline(RootReply))),
+    responses((status = 200, description = "Name, version and where the documentation is", body = RootReply)),
 )]
 pub async fn root() -> Result<Response, Problem> {
     let reply = RootReply {
@@ -52,7 +52,7 @@ pub struct RootReply {
 /// Whether rollcall is well
 #[utoipa::path(
     get, path = "/health", tag = "operations",
-    responses((status = 200, description = "It answers", body = inline(StatusReply))),
+    responses((status = 200, description = "It answers", body = StatusReply)),
 )]
 pub async fn health(State(app): State<App>) -> Result<Response, Problem> {
     let reply = StatusReply { status: "healthy", timestamp: app.now(), service: SERVICE, version: VERSION };
@@ -72,7 +72,7 @@ pub struct StatusReply {
 /// Whether the process can answer
 #[utoipa::path(
     get, path = "/health/live", tag = "operations",
-    responses((status = 200, description = "It can", body = inline(LiveReply))),
+    responses((status = 200, description = "It can", body = LiveReply)),
 )]
 pub async fn live() -> Result<Response, Problem> {
     answer::json(StatusCode::OK, &LiveReply { status: "alive" })
@@ -92,7 +92,7 @@ pub struct LiveReply {
     get, path = "/health/ready", tag = "operations",
     params(("store" = Option<String>, Query, description = "`required`: not ready without the database")),
     responses(
-        (status = 200, description = "It can", body = inline(ReadyReply)),
+        (status = 200, description = "It can", body = ReadyReply),
         (status = 400, description = "A parameter is invalid", body = super::openapi::Problem,
          content_type = "application/problem+json"),
         (status = 503, description = "It cannot; `detail` says why, and each part is named as in a good answer",

@@ -45,7 +45,7 @@ const MOST_AT_ONCE: usize = 1000;
     ),
     request_body(content = RegistrationBody, content_type = "application/json"),
     responses(
-        (status = 201, description = "The instance, new or known", body = inline(InstanceReply), headers(
+        (status = 201, description = "The instance, new or known", body = InstanceReply, headers(
             ("ETag" = String, description = "Its version"),
             ("Location" = String, description = "Where it is found"),
             ("X-Rollcall-Revision" = i64, description = "From which revision on readers see it"),
@@ -60,7 +60,7 @@ pub async fn register(
     sent: Sent,
 ) -> Result<Response, Problem> {
     let body = sent.json(JSON, ONE).await?;
-    let registration = Registration::read(&body, "", Names::Own).map_err(Problem::invalid)?;
+    let registration = Registration::read(&body, Names::Own).map_err(Problem::invalid)?;
     let written = registered(&app, &caller, registration, precondition).await?;
     let instance = &written.value.instance;
     let (version, place) = (instance.version, format!("/api/v1/services/{}", instance.id));
@@ -94,9 +94,8 @@ pub async fn register_batch(
     let body = sent.json(JSON, MANY).await?;
     let items = batch_items(&body)?;
     // together, so that they share a batch of the log
-    let outcomes = join_all(items.iter().enumerate().map(async |(index, item)| {
-        let registration =
-            Registration::read(item, &format!("[{index}]"), Names::Own).map_err(Problem::invalid)?;
+    let outcomes = join_all(items.iter().map(async |item| {
+        let registration = Registration::read(item, Names::Own).map_err(Problem::invalid)?;
         registered(&app, &caller, registration, Precondition::None).await
     }))
     .await;
@@ -126,9 +125,9 @@ async fn registered(
     registration: Registration,
     precondition: Precondition,
 ) -> Result<Written<Shown>, Problem> {
-    let Registration { service, key, spec } = registration;
+    let Registration { service, key, spec, load } = registration;
     let command = RegisterInstance { new_id: app.new_instance_id(), service, key, spec, precondition };
-    Ok(app.register(caller, command).await?)
+    Ok(app.register(caller, command, load).await?)
 }
 
 /// What became of one registration among many: `service` where the status is 201, else `problem`.

@@ -6,7 +6,7 @@ use serde_json::Value;
 use url::Url;
 use utoipa::ToSchema;
 
-use super::wire::{MetadataBody, types};
+use super::wire::{MetadataBody, ports, types};
 use crate::{
     domain::{
         Checks, Fault, Host, Key, Metadata, ServiceName, ServiceType, Spec, Violation, fault::text_within,
@@ -14,7 +14,7 @@ use crate::{
     },
     doors::kit::{
         Fields,
-        fields::{number_from, parsed, text},
+        fields::{number_from, parsed, share, text},
     },
 };
 
@@ -31,6 +31,8 @@ pub struct Registration {
     pub service: ServiceName,
     pub key: Option<Key>,
     pub spec: Arc<Spec>,
+    /// No part of the specification: it changes all the time.
+    pub load: Option<f32>,
 }
 
 /// Which names of services are taken.
@@ -43,27 +45,22 @@ pub enum Names {
 }
 
 impl Registration {
-    /// Reads a value that stands at a place such as `[3]`; empty for the body itself. What it does not know it
-    /// passes over, the fields of an answer that is sent back too.
-    pub fn read(value: &Value, place: &str, names: Names) -> Result<Self, Vec<Violation>> {
+    /// What it does not know it passes over, the fields of an answer that is sent back too.
+    pub fn read(value: &Value, names: Names) -> Result<Self, Vec<Violation>> {
         let mut violations = Vec::new();
         let read =
-            Fields::of(value, place, &mut violations).and_then(|mut fields| Self::parts(&mut fields, names));
-        let Some((service, key, spec)) = read.filter(|_| violations.is_empty()) else {
+            Fields::of(value, "", &mut violations).and_then(|mut fields| Self::parts(&mut fields, names));
+        let Some((service, key, spec, load)) = read.filter(|_| violations.is_empty()) else {
             return Err(violations);
         };
-        let spec = spec.complete().map_err(|violations| {
-            let at = |field| if place.is_empty() { field } else { format!("{place}.{field}") };
-            violations
-                .into_iter()
-                .map(|violation| Violation { field: at(violation.field), message: violation.message })
-                .collect::<Vec<_>>()
-        })?;
-        Ok(Self { service, key, spec: spec.into() })
+        Ok(Self { service, key, spec: spec.complete()?.into(), load })
     }
 
     /// The parts by themselves; None where some are missing or bad.
-    fn parts(fields: &mut Fields<'_, '_>, names: Names) -> Option<(ServiceName, Option<Key>, Spec)> {
+    fn parts(
+        fields: &mut Fields<'_, '_>,
+        names: Names,
+    ) -> Option<(ServiceName, Option<Key>, Spec, Option<f32>)> {
         let service = fields.required("name", parsed(|text| service_name(text, names)));
         let kind = fields.required("type", parsed(service_type));
         let host = fields.required("host", parsed(Host::parse));
@@ -80,6 +77,7 @@ impl Registration {
         let topics = fields.list("topics", MOST_ENTRIES, text(1, LONGEST_WORD));
         let dependencies = fields.list("dependencies", MOST_ENTRIES, parsed(ServiceName::parse));
         let checks = fields.optional("checks", read_checks).unwrap_or_default();
+        let load = fields.optional("load", share);
         let spec = Spec {
             kind: kind?,
             host: host?,
@@ -96,7 +94,7 @@ impl Registration {
             dependencies,
             checks,
         };
-        Some((service?, key, spec))
+        Some((service?, key, spec, load))
     }
 }
 
@@ -171,6 +169,9 @@ pub struct RegistrationBody {
     key: Option<String>,
     #[schema(default = 1, maximum = 65535, required = false)]
     weight: u16,
+    /// From 0 to 1. Moves no version.
+    #[schema(minimum = 0, maximum = 1)]
+    load: Option<f32>,
     #[schema(max_length = 255)]
     zone: Option<String>,
     /// Where only one of this and metadata.region is given, it holds for both.
@@ -179,7 +180,7 @@ pub struct RegistrationBody {
     #[schema(max_length = 255)]
     datacenter: Option<String>,
     /// Further ports, by name.
-    #[schema(required = false, example = json!({"grpc": 9000}))]
+    #[schema(required = false, schema_with = ports)]
     endpoints: BTreeMap<String, u16>,
     #[schema(max_length = 2048)]
     url: Option<String>,
@@ -210,13 +211,13 @@ mod tests {
     }
 
     fn faults(body: &Value) -> Vec<String> {
-        let violations = Registration::read(body, "", Names::Own).err().unwrap_or_default();
+        let violations = Registration::read(body, Names::Own).err().unwrap_or_default();
         violations.into_iter().map(|violation| violation.field).collect()
     }
 
     #[test]
     fn the_defaults_are_first_viscounts() {
-        let Registration { service, key, spec } = Registration::read(&minimal(), "", Names::Own).unwrap();
+        let Registration { service, key, spec, .. } = Registration::read(&minimal(), Names::Own).unwrap();
         assert_eq!(service.as_str(), "orders");
         assert_eq!(key, None);
         assert_eq!(spec.metadata, Metadata::default());
@@ -283,15 +284,14 @@ mod tests {
             body[name] = Value::Null;
         }
         body["id"] = json!(7);
-        body["load"] = json!("x");
         body["status"] = json!("healthy");
-        assert_eq!(Registration::read(&body, "", Names::Own).unwrap().spec.weight, 1);
+        assert_eq!(Registration::read(&body, Names::Own).unwrap().spec.weight, 1);
     }
 
     #[test]
     fn unknown_metadata_is_kept() {
         let body = with("metadata", json!({"owner": {"team": ["a", 1, null]}, "region": "eu"}));
-        let spec = Registration::read(&body, "", Names::Own).unwrap().spec;
+        let spec = Registration::read(&body, Names::Own).unwrap().spec;
         assert_eq!(Value::Object(spec.metadata.other.clone()), json!({"owner": {"team": ["a", 1, null]}}));
         assert_eq!(spec.region.as_deref(), Some("eu"));
     }
@@ -299,16 +299,16 @@ mod tests {
     #[test]
     fn rules_over_several_fields_are_told_with_their_place() {
         let mut body = with("host", json!("169.254.169.254"));
-        let violations = Registration::read(&body, "[2]", Names::Own).unwrap_err();
-        assert_eq!(violations.first().unwrap().field, "[2].host");
+        let violations = Registration::read(&body, Names::Own).unwrap_err();
+        assert_eq!(violations.first().unwrap().field, "host");
         body["checks"] = json!([]);
-        assert!(Registration::read(&body, "[2]", Names::Own).is_ok());
+        assert!(Registration::read(&body, Names::Own).is_ok());
     }
 
     #[test]
     fn names_of_other_doors_are_taken_where_they_exist_already() {
         let body = with("name", json!("a.b:c"));
-        assert!(Registration::read(&body, "", Names::Own).is_err());
-        assert_eq!(Registration::read(&body, "", Names::All).unwrap().service.as_str(), "a.b:c");
+        assert!(Registration::read(&body, Names::Own).is_err());
+        assert_eq!(Registration::read(&body, Names::All).unwrap().service.as_str(), "a.b:c");
     }
 }

@@ -63,7 +63,7 @@ mod tests {
     };
 
     pub(crate) fn instance(number: u128, body: &serde_json::Value) -> Arc<Instance> {
-        let Registration { service, spec, .. } = Registration::read(body, "", Names::Own).unwrap();
+        let Registration { service, spec, .. } = Registration::read(body, Names::Own).unwrap();
         Arc::new(Instance {
             id: InstanceId(Uuid::from_u128(number)),
             key: Key::address(&spec.host, spec.port),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
+use serde_json::json;
 use utoipa::{
     ToSchema,
     openapi::{Object, ObjectBuilder, schema::Type},
@@ -57,7 +58,7 @@ pub struct InstanceReply<'a> {
     region: Option<&'a str>,
     datacenter: Option<&'a str>,
     /// Further ports, by name.
-    #[schema(example = json!({"grpc": 9000}))]
+    #[schema(schema_with = ports)]
     endpoints: &'a BTreeMap<String, u16>,
     url: Option<&'a str>,
     /// Absent for the HTTP poll that is the default; empty for an instance that nobody checks.
@@ -220,6 +221,11 @@ impl<'a> CheckReply<'a> {
             next_run_at: check.next_run_at,
         }
     }
+}
+
+pub fn ports() -> Object {
+    let port = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).maximum(Some(65535));
+    ObjectBuilder::new().additional_properties(Some(port)).examples([json!({"grpc": 9000})]).build()
 }
 
 pub fn types() -> Object {
