@@ -5,8 +5,3 @@
 
 pub mod kit;
 pub mod native;
-
-use crate::app::Slot;
-
-/// Where the view keeps the ready answers of each door. A new door takes the next number.
-pub(crate) const NATIVE_HEALTHY: Slot = Slot::new(0);

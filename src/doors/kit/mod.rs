@@ -11,6 +11,7 @@ pub mod params;
 pub mod problem;
 pub mod request_id;
 pub mod slash;
+pub mod slots;
 pub mod time;
 
 pub use body::{JSON, MERGE_PATCH, Sent};

@@ -24,10 +24,7 @@ use super::{
 use crate::{
     app::{App, ServiceView, Snapshot},
     domain::{Instance, Revision, Status, Violation},
-    doors::{
-        NATIVE_HEALTHY,
-        kit::{IfNoneMatch, Params, Problem, entity_tag},
-    },
+    doors::kit::{IfNoneMatch, Params, Problem, entity_tag, slots::NATIVE_HEALTHY},
 };
 
 /// How many services one question may name.

@@ -16,7 +16,7 @@ use crate::support::{Database, PATIENCE, wait_until};
 const CASES: u32 = 12;
 
 /// Runs a property over random commands, each case on a database of its own.
-fn hold(property: impl AsyncFn(&Database, &[Op])) {
+fn hold(property: &impl AsyncFn(&Database, &[Op])) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let config =
         Config { cases: CASES, failure_persistence: None, max_shrink_iters: 200, ..Config::default() };
@@ -39,7 +39,7 @@ fn hold(property: impl AsyncFn(&Database, &[Op])) {
 
 #[test]
 fn commands_one_by_one_are_answered_as_by_the_model() {
-    hold(async |database, ops| {
+    hold(&async |database, ops| {
         let replica = Replica::start(database);
         let mut model = Model::default();
         for op in ops {
@@ -53,7 +53,7 @@ fn commands_one_by_one_are_answered_as_by_the_model() {
 
 #[test]
 fn commands_in_batches_are_answered_as_one_by_one() {
-    hold(async |database, ops| {
+    hold(&async |database, ops| {
         let replica = Replica::start(database);
         let mut model = Model::default();
         let (commands, expected): (Vec<_>, Vec<_>) = ops.iter().map(|op| model.apply(op)).unzip();
@@ -68,7 +68,7 @@ fn commands_in_batches_are_answered_as_one_by_one() {
 
 #[test]
 fn two_replicas_end_with_one_truth() {
-    hold(async |database, ops| {
+    hold(&async |database, ops| {
         let (one, other) = (Replica::start(database), Replica::start(database));
         let (mut here, mut there) = (Model::default(), Model::with_ids_after(1 << 64));
         // Each replica is asked by a model of its own, which knows nothing of the other: the answers differ from
