@@ -22,6 +22,8 @@ pub enum AppError {
     NotReady,
     #[error("this replica has not reached that revision in time")]
     RevisionNotReached,
+    #[error("the idempotency key was used for another request")]
+    KeyReused,
     #[error("an internal error")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
@@ -35,6 +37,7 @@ impl From<WriteError> for AppError {
             WriteError::Overloaded => Self::Overloaded,
             WriteError::TooManyConflicts => Self::TooManyConflicts,
             WriteError::RowBusy => Self::RowBusy,
+            WriteError::KeyReused => Self::KeyReused,
             WriteError::Rejected => Self::Internal(Box::new(error)),
         }
     }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
-use super::{App, AppError, Caller, Written};
+use super::{App, AppError, Caller, Written, reads::LANE_PATIENCE};
 use crate::{
     domain::{
         Cause, Command, Instance, InstanceId, Precondition, Refusal, Row, State, Status,
@@ -13,6 +13,7 @@ use crate::{
     },
     liveness::Known,
     log::Outcome,
+    store::idempotency,
 };
 
 /// How often the poll of a service that gave no interval comes.
@@ -96,6 +97,17 @@ impl App {
     ) -> Result<Written<Shown>, AppError> {
         let outcome = self.0.log.write(caller.clone(), Command::UpdateInstance(command)).await?;
         self.seen_row(outcome, load)
+    }
+
+    /// What a request with an idempotency key came to when it was carried out before. A door asks where it would
+    /// refuse the repetition for what the request itself has changed.
+    pub async fn repeated(&self, caller: &Caller) -> Result<Option<Written<Shown>>, AppError> {
+        let Some(own) = &caller.idempotency else { return Ok(None) };
+        let mut lane = self.0.lanes.take(LANE_PATIENCE).await?;
+        let kept = idempotency::find(&mut lane.connection, &[&own.key]).await?;
+        lane.give_back();
+        let Some(kept) = kept.get(&*own.key) else { return Ok(None) };
+        self.seen_row(own.recall(kept)?, None).map(Some)
     }
 
     pub async fn unregister(

@@ -18,7 +18,7 @@ pub use status::Readiness;
 
 pub use crate::{
     liveness::Known,
-    log::{Caller, Written},
+    log::{Caller, IdempotencyKey, Written},
     view::{ServiceView, Slot, Snapshot},
 };
 use crate::{liveness::Liveness, log::Log, store::Lanes, telemetry::Metrics, view::View};

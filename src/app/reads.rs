@@ -10,7 +10,7 @@ use crate::{domain::Revision, view::Snapshot};
 
 /// How long a read waits for its revision.
 const REACH_WITHIN: Duration = Duration::from_secs(4);
-const LANE_PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const LANE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How fresh a read has to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use super::{
     ids::{Environment, Revision, ServiceName, Version},
 };
 
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ConfigKey {
     pub service: ServiceName,
     pub environment: Environment,
@@ -31,7 +31,7 @@ impl ConfigKey {
     }
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ConfigEntry {
     pub key: ConfigKey,
     /// None once it was deleted.
@@ -41,6 +41,7 @@ pub struct ConfigEntry {
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
     pub version: Version,
+    #[serde(skip)]
     pub revision: Revision,
 }
 

@@ -16,7 +16,7 @@ use super::{
 /// The longest text a specification may come to as JSON. Rows and events both carry it, and both pay for it.
 const LONGEST_SPEC: usize = 32 * 1024;
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Instance {
     pub id: InstanceId,
     pub service: ServiceName,
@@ -26,6 +26,7 @@ pub struct Instance {
     pub registered_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
     pub version: Version,
+    #[serde(skip)]
     pub revision: Revision,
 }
 

@@ -5,6 +5,7 @@
 //! the place in the log is held: a poll that hangs delays only itself.
 
 use std::{
+    collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicI64, AtomicU64, Ordering},
@@ -16,12 +17,17 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::{
     clock,
     domain::{Change, Event, Revision},
     liveness::Liveness,
-    store::{Connection, Cursor, Database, Lane, Polled, StoreError, load, poll},
+    store::{
+        Connection, Cursor, Database, Lane, Polled, StoreError,
+        epoch::{self, Mark},
+        load, poll,
+    },
     telemetry::{Metrics, PollResult},
     view::{Snapshot, View},
 };
@@ -30,6 +36,8 @@ const POLL_WHEN_BUSY: Duration = Duration::from_millis(20);
 const POLL_WHEN_IDLE: Duration = Duration::from_millis(250);
 /// How long after the last news the log counts as busy.
 const BUSY_FOR: Duration = Duration::from_secs(1);
+/// How many batches are remembered.
+const TRAIL: usize = 1024;
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_AT_MOST: Duration = Duration::from_millis(500);
 
@@ -37,7 +45,10 @@ pub struct Follower {
     view: Arc<View>,
     liveness: Arc<Liveness>,
     metrics: Metrics,
+    replica: Uuid,
     place: Mutex<Place>,
+    /// From before the start, until it has been compared with the log.
+    anchor: Mutex<Option<Anchor>>,
     hint: Notify,
     started: Instant,
     /// Milliseconds after `started` at which the view was last known to be current, plus one; 0 = never.
@@ -50,16 +61,49 @@ pub struct Follower {
 #[derive(Default)]
 struct Place {
     cursor: Option<Cursor>,
+    /// The log that is followed.
+    log: Option<Uuid>,
     rebuilds: u64,
+    /// The last batches, for the day when the log turns out to have another past.
+    trail: VecDeque<Mark>,
+}
+
+/// Where a reader stood, to be kept over a restart: what the log has to know if it is still the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Anchor {
+    pub log: Uuid,
+    pub epoch: i32,
+    pub revision: Revision,
+    pub hash: Vec<u8>,
+}
+
+impl Place {
+    fn note(&mut self, cursor: Cursor) {
+        if let Some(hash) = &cursor.hash {
+            if self.trail.len() >= TRAIL {
+                self.trail.pop_front();
+            }
+            self.trail.push_back((cursor.revision, hash.clone()));
+        }
+        self.cursor = Some(cursor);
+    }
 }
 
 impl Follower {
-    pub fn new(view: Arc<View>, liveness: Arc<Liveness>, metrics: Metrics) -> Self {
+    pub fn new(
+        view: Arc<View>,
+        liveness: Arc<Liveness>,
+        metrics: Metrics,
+        replica: Uuid,
+        anchor: Option<Anchor>,
+    ) -> Self {
         Self {
             view,
             liveness,
             metrics,
+            replica,
             place: Mutex::default(),
+            anchor: Mutex::new(anchor),
             hint: Notify::new(),
             started: Instant::now(),
             current_at: AtomicU64::new(0),
@@ -133,11 +177,12 @@ impl Follower {
                         return Ok(now);
                     }
                 }
-                Polled::Forked => {
-                    tracing::error!(
-                        revision = cursor.revision,
-                        "the log is not the one that was followed: the view is loaded anew"
-                    );
+                Polled::OtherEpoch { floor } => {
+                    self.meet_another_past(connection, &cursor, cursor.revision > floor).await?;
+                    self.rebuild(connection, rebuilds).await?;
+                }
+                Polled::Unknown => {
+                    self.meet_another_past(connection, &cursor, true).await?;
                     self.rebuild(connection, rebuilds).await?;
                 }
             }
@@ -146,7 +191,15 @@ impl Follower {
 
     /// The last revision that this replica has seen.
     pub fn known(&self) -> Revision {
-        self.lock().cursor.as_ref().map_or(0, |cursor| cursor.revision)
+        let anchored = self.anchor_lock().as_ref().map_or(0, |anchor| anchor.revision);
+        self.lock().cursor.as_ref().map_or(anchored, |cursor| cursor.revision)
+    }
+
+    /// What to keep over a restart.
+    pub fn anchor(&self) -> Option<Anchor> {
+        let place = self.lock();
+        let Cursor { epoch, revision, hash } = place.cursor.clone()?;
+        Some(Anchor { log: place.log?, epoch, revision, hash: hash? })
     }
 
     /// Where the view stands, and what it shows there. None before the first load.
@@ -182,7 +235,7 @@ impl Follower {
         }
         self.metrics.followed_to(cursor.revision);
         self.view.publish(Arc::new(self.view.snapshot().after(events, cursor.revision)));
-        place.cursor = Some(cursor);
+        place.note(cursor);
         drop(place);
         for event in events {
             if let Change::Unregistered { id, .. } = &event.change {
@@ -193,7 +246,7 @@ impl Follower {
 
     /// Loads the whole state, unless somebody else has done so since `rebuilds` was read.
     async fn rebuild(&self, connection: &mut Connection, rebuilds: u64) -> Result<(), StoreError> {
-        let loaded = load::load(connection).await?;
+        let loaded = self.load_and_compare(connection).await?;
         let mut place = self.lock();
         if place.rebuilds != rebuilds {
             return Ok(());
@@ -206,14 +259,67 @@ impl Follower {
             self.metrics.rebuilt();
         }
         self.metrics.followed_to(cursor.revision);
-        place.cursor = Some(cursor);
+        place.log = Some(loaded.log);
+        place.trail.clear();
+        place.note(cursor);
         place.rebuilds += 1;
+        Ok(())
+    }
+
+    /// Loads the state, having made sure that the log knows what this replica knew before it was started.
+    async fn load_and_compare(&self, connection: &mut Connection) -> Result<load::Loaded, StoreError> {
+        let loaded = load::load(connection).await?;
+        let Some(anchor) = self.anchor_lock().clone() else { return Ok(loaded) };
+        if anchor.log != loaded.log {
+            tracing::warn!(known = %anchor.log, found = %loaded.log, "the database holds another log than at the last run");
+        } else if epoch::ancestor(connection, &[(anchor.revision, anchor.hash.clone())]).await? == 0 {
+            let cursor = Cursor { epoch: anchor.epoch, revision: anchor.revision, hash: Some(anchor.hash) };
+            // what was known may be of an older epoch than the log's: raised already, if as high
+            let expected = Cursor { epoch: loaded.cursor.epoch, ..cursor };
+            self.meet_another_past(connection, &expected, anchor.revision > loaded.floor).await?;
+            *self.anchor_lock() = None;
+            return load::load(connection).await;
+        }
+        *self.anchor_lock() = None;
+        Ok(loaded)
+    }
+
+    /// The log lacks what this replica has seen: a standby took over that did not have it, or a copy was restored.
+    /// What is missing is told, and where nobody has done so yet, the epoch is raised above it.
+    async fn meet_another_past(
+        &self,
+        connection: &mut Connection,
+        cursor: &Cursor,
+        raise: bool,
+    ) -> Result<(), StoreError> {
+        let marks = {
+            let place = self.lock();
+            let own = cursor.hash.clone().map(|hash| (cursor.revision, hash));
+            place.trail.iter().cloned().chain(own).collect::<Vec<_>>()
+        };
+        let ancestor = epoch::ancestor(connection, &marks).await?;
+        let raised =
+            raise && epoch::raise(connection, cursor.epoch, cursor.revision, ancestor, self.replica).await?;
+        if cursor.revision > ancestor {
+            tracing::error!(
+                lost_from = ancestor + 1,
+                lost_to = cursor.revision,
+                raised,
+                "the database has lost changes that this replica had seen: it is another one, or an older copy"
+            );
+        } else {
+            tracing::warn!(revision = cursor.revision, raised, "the log has begun another epoch");
+        }
         Ok(())
     }
 
     fn mark_current(&self, asked: Instant) {
         let at = asked.saturating_duration_since(self.started).as_millis();
         self.current_at.fetch_max(u64::try_from(at).unwrap_or(u64::MAX).saturating_add(1), Ordering::AcqRel);
+    }
+
+    fn anchor_lock(&self) -> MutexGuard<'_, Option<Anchor>> {
+        self.anchor.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Place> {

@@ -3,6 +3,8 @@
 mod follower;
 mod hints;
 mod plan;
+mod repeat;
+mod upkeep;
 mod writer;
 
 use std::{
@@ -16,9 +18,11 @@ use std::{
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
-pub use follower::Follower;
+pub use follower::{Anchor, Follower};
 pub use hints::{run_listener, run_notifier};
 pub use plan::Outcome;
+pub use repeat::IdempotencyKey;
+pub use upkeep::{AnchorFile, run_upkeep};
 pub use writer::Writer;
 
 use crate::{
@@ -40,12 +44,29 @@ pub struct Caller {
     /// The way it came: the door and the peer.
     pub origin: Arc<str>,
     pub request_id: Option<Arc<str>>,
+    pub idempotency: Option<IdempotencyKey>,
 }
 
 impl Caller {
     /// rollcall itself, having asked an instance for its health.
     pub fn checker() -> Self {
-        Self { actor: "checker".into(), origin: "checker".into(), request_id: None }
+        Self { actor: "checker".into(), origin: "checker".into(), request_id: None, idempotency: None }
+    }
+}
+
+impl Caller {
+    /// Makes some more bytes part of what the caller's idempotency key stands for.
+    pub fn cover(&mut self, bytes: &[u8]) {
+        if let Some(key) = &mut self.idempotency {
+            key.cover(bytes);
+        }
+    }
+
+    /// The same caller with the key of one item of its request.
+    #[must_use]
+    pub fn of_item(&self, index: usize) -> Self {
+        let idempotency = self.idempotency.as_ref().map(|key| key.of_item(index));
+        Self { idempotency, ..self.clone() }
     }
 }
 
@@ -73,12 +94,14 @@ pub enum WriteError {
     RowBusy,
     #[error("the database refused the change")]
     Rejected,
+    #[error("the idempotency key was used for another request")]
+    KeyReused,
 }
 
 impl WriteError {
     fn label(&self) -> CommandOutcome {
         match self {
-            Self::Refused(_) => CommandOutcome::Refused,
+            Self::Refused(_) | Self::KeyReused => CommandOutcome::Refused,
             Self::TooManyConflicts => CommandOutcome::Conflict,
             Self::OutcomeUnknown => CommandOutcome::Unknown,
             Self::Unavailable | Self::Overloaded | Self::RowBusy | Self::Rejected => CommandOutcome::Failed,

@@ -13,7 +13,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::Caller;
+use super::{Caller, repeat::at_revision};
 use crate::{
     domain::{
         Change, Command, ConfigEntry, ConfigKey, Event, Instance, InstanceId, Key, Refusal, Revision, Row,
@@ -21,7 +21,7 @@ use crate::{
     },
     store::{
         Batch, Cursor, GroupOutcome,
-        append::{ConfigChange, Guard, InstanceChange, NewEvent, Span},
+        append::{ConfigChange, Guard, InstanceChange, KeptAnswer, NewEvent, Span},
     },
     view::Snapshot,
 };
@@ -161,13 +161,22 @@ struct Planner<'a> {
     groups: i32,
     events: Vec<NewEvent>,
     guards: Vec<Guard>,
+    keys: Vec<KeptAnswer>,
 }
 
 impl<'a> Planner<'a> {
     fn new(base: &'a Snapshot, now: DateTime<Utc>) -> Self {
         let overlay =
             Overlay { base, touched: HashMap::new(), identities: HashMap::new(), rests: RefCell::default() };
-        Self { overlay, deferred: BTreeSet::new(), now, groups: 0, events: Vec::new(), guards: Vec::new() }
+        Self {
+            overlay,
+            deferred: BTreeSet::new(),
+            now,
+            groups: 0,
+            events: Vec::new(),
+            guards: Vec::new(),
+            keys: Vec::new(),
+        }
     }
 
     fn decide(&mut self, command: &Command, caller: &Caller) -> Verdict {
@@ -176,7 +185,7 @@ impl<'a> Planner<'a> {
         let mut owners = self.overlay.owners().into_iter();
         let owner = owners.next();
         let overtakes = self.overlay.rests.borrow().iter().any(|rest| self.deferred.contains(rest));
-        if overtakes || owners.next().is_some() || self.ends_a_new_row(&decision) {
+        if overtakes || owners.next().is_some() || self.ends_a_new_row(&decision) || self.repeats(caller) {
             self.deferred.extend(self.overlay.rests.borrow().iter().cloned());
             if let Command::RegisterInstance(RegisterInstance { new_id, .. }) = command {
                 self.deferred.insert(Rest::Row(RowKey::Instance(*new_id)));
@@ -216,6 +225,11 @@ impl<'a> Planner<'a> {
         self.overlay.touched.get(&change.row()).is_some_and(|touched| touched.before == 0)
     }
 
+    /// Whether a request under the same key is part of this batch already.
+    fn repeats(&self, caller: &Caller) -> bool {
+        caller.idempotency.as_ref().is_some_and(|own| self.keys.iter().any(|kept| kept.key == own.key))
+    }
+
     /// The row that a command is about, as it is now.
     fn subject(&self, command: &Command) -> Option<Row> {
         match command {
@@ -250,6 +264,15 @@ impl<'a> Planner<'a> {
             self.overlay.touched.entry(key).or_insert(Touched { group, before, row: None, last_event: 0 });
         touched.row.clone_from(&row);
         touched.last_event = ordinal;
+        if let Some(own) = &caller.idempotency {
+            self.keys.push(KeptAnswer {
+                group,
+                event: ordinal,
+                key: own.key.clone(),
+                fingerprint: own.fingerprint,
+                answer: serde_json::to_string(&row).unwrap_or_default(),
+            });
+        }
         self.events.push(NewEvent {
             group,
             change: event.change,
@@ -321,7 +344,7 @@ impl<'a> Planner<'a> {
             configs,
             guards: self.guards,
             events: self.events,
-            keys: Vec::new(),
+            keys: self.keys,
         })
     }
 }
@@ -386,14 +409,6 @@ impl Settlement {
 pub(super) fn outcome_of(outcomes: &[GroupOutcome], group: i32) -> GroupOutcome {
     let index = usize::try_from(group).ok().and_then(|group| group.checked_sub(1));
     index.and_then(|index| outcomes.get(index)).copied().unwrap_or(GroupOutcome::Conflict)
-}
-
-fn at_revision(row: Row, revision: Option<Revision>) -> Row {
-    let Some(revision) = revision else { return row };
-    match row {
-        Row::Instance(instance) => Row::Instance(Arc::new(Instance { revision, ..(*instance).clone() })),
-        Row::Config(entry) => Row::Config(Arc::new(ConfigEntry { revision, ..(*entry).clone() })),
-    }
 }
 
 #[cfg(test)]

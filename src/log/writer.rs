@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
-    PATIENCE, Pending, Queue, WriteError,
+    IdempotencyKey, PATIENCE, Pending, Queue, WriteError,
     follower::Follower,
     plan::{Plan, Settlement, Verdict, outcome_of, plan},
 };
@@ -23,6 +23,7 @@ use crate::{
     store::{
         Appended, Batch, Connection, Cursor, Database, GroupOutcome, Lane, StoreError,
         append::{Span, Writer as Pen, append, open_writer},
+        idempotency,
     },
 };
 
@@ -189,7 +190,7 @@ impl Writer {
     }
 
     /// Polls, decides, appends, answers.
-    async fn settle(&mut self, mut commands: Vec<Pending>) -> Result<(), Trouble> {
+    async fn settle(&mut self, commands: Vec<Pending>) -> Result<(), Trouble> {
         let mut connection = match self.connect().await {
             Ok(connection) => connection,
             Err(error) => return Err(Trouble::Unreachable(commands, error)),
@@ -197,6 +198,10 @@ impl Writer {
         let now = match self.follower.catch_up(&mut connection).await {
             Ok(now) => now,
             Err(error) => return Err(Trouble::Unreachable(commands, error)),
+        };
+        let mut commands = match self.answer_repeated(&mut connection, commands).await {
+            Ok(commands) => commands,
+            Err((commands, error)) => return Err(Trouble::Unreachable(commands, error)),
         };
         // What the follower may have taken in since is newer still, which does no harm.
         let Some((cursor, snapshot)) = self.follower.position() else {
@@ -258,6 +263,31 @@ impl Writer {
         }
         self.count_try(lost);
         Ok(())
+    }
+
+    /// Answers the requests that were carried out before, under their idempotency keys, and gives back the others.
+    async fn answer_repeated(
+        &mut self,
+        connection: &mut Connection,
+        commands: Vec<Pending>,
+    ) -> Result<Vec<Pending>, (Vec<Pending>, StoreError)> {
+        let keys: Vec<&str> = commands.iter().filter_map(Pending::key).map(|own| &*own.key).collect();
+        if keys.is_empty() {
+            return Ok(commands);
+        }
+        let kept = match idempotency::find(connection, &keys).await {
+            Ok(kept) => kept,
+            Err(error) => return Err((commands, error)),
+        };
+        let mut others = Vec::with_capacity(commands.len());
+        for pending in commands {
+            let known = pending.key().and_then(|own| Some((own, kept.get(&*own.key)?)));
+            match known.map(|(own, kept)| own.recall(kept)) {
+                Some(answer) => pending.reply(answer),
+                None => others.push(pending),
+            }
+        }
+        Ok(others)
     }
 
     /// Sends the batch until its outcome is known: after a lost answer the same batch again, under its id, which the
@@ -441,6 +471,10 @@ enum Trouble {
 }
 
 impl Pending {
+    fn key(&self) -> Option<&IdempotencyKey> {
+        self.caller.idempotency.as_ref()
+    }
+
     fn reply(self, result: Result<super::Outcome, WriteError>) {
         // A caller that has gone away does not need the answer.
         drop(self.answer.send(result));

@@ -6,8 +6,8 @@ use sqlx::{Connection, PgConnection};
 
 use super::{error::StoreError, lane::bounded, poll::Cursor};
 use crate::domain::{
-    ConfigEntry, ConfigKey, Content, Environment, Fault, Health, Instance, InstanceId, Key, ServiceName,
-    Spec, Status,
+    ConfigEntry, ConfigKey, Content, Environment, Fault, Health, Instance, InstanceId, Key, Revision,
+    ServiceName, Spec, Status,
 };
 
 /// A registry of a hundred thousand loads in under a second; this is for the day when the database is busy as well.
@@ -15,6 +15,10 @@ const LOAD_WITHIN: Duration = Duration::from_mins(1);
 
 #[derive(Debug)]
 pub struct Loaded {
+    /// Which log this is, wherever it was restored to.
+    pub log: uuid::Uuid,
+    /// What the epoch begins after.
+    pub floor: Revision,
     pub cursor: Cursor,
     pub instances: Vec<Instance>,
     pub configs: Vec<ConfigEntry>,
@@ -29,7 +33,7 @@ async fn load_in_one_snapshot(connection: &mut PgConnection) -> Result<Loaded, S
     sqlx::query!("select set_config('statement_timeout', '60s', true)").fetch_one(&mut *snapshot).await?;
     let head = sqlx::query!(
         r#"
-        select h.epoch, top.rev_to as "revision?", top.hash as "hash?"
+        select h.log_id, h.floor, h.epoch, top.rev_to as "revision?", top.hash as "hash?"
         from rollcall.log_head h
         left join lateral (select b.rev_to, b.hash from rollcall.batches b order by b.rev_to desc limit 1) top on true
         "#
@@ -53,6 +57,8 @@ async fn load_in_one_snapshot(connection: &mut PgConnection) -> Result<Loaded, S
     .await?;
     snapshot.commit().await?;
     Ok(Loaded {
+        log: head.log_id,
+        floor: head.floor,
         cursor: Cursor { epoch: head.epoch, revision: head.revision.unwrap_or(0), hash: head.hash },
         instances: instances.into_iter().map(Instance::try_from).collect::<Result<_, _>>()?,
         configs: configs.into_iter().map(ConfigEntry::try_from).collect::<Result<_, _>>()?,

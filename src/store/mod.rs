@@ -6,9 +6,11 @@
 
 pub mod append;
 pub mod connect;
+pub mod epoch;
 pub mod error;
 pub mod hint;
 pub mod history;
+pub mod idempotency;
 pub mod lane;
 pub mod liveness;
 pub mod load;

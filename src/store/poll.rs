@@ -36,8 +36,10 @@ pub enum Polled {
         /// Whether the cursor is at the end of the log now.
         complete: bool,
     },
-    /// The log is in another epoch, or does not know the cursor.
-    Forked,
+    /// The log is in another epoch, which begins after `floor`.
+    OtherEpoch { floor: Revision },
+    /// The log has another past than the cursor's.
+    Unknown,
 }
 
 pub async fn poll(connection: &mut PgConnection, cursor: &Cursor) -> Result<Polled, StoreError> {
@@ -45,7 +47,7 @@ pub async fn poll(connection: &mut PgConnection, cursor: &Cursor) -> Result<Poll
         STATEMENT_WITHIN,
         sqlx::query!(
             r#"
-            select h.epoch, clock_timestamp() as "now!", top.rev_to as "top?", page.rev_to as "to?",
+            select h.epoch, h.floor, clock_timestamp() as "now!", top.rev_to as "top?", page.rev_to as "to?",
                    page.hash as "hash?",
                    ($1 = 0 or exists (select from rollcall.batches b where b.rev_to = $1 and b.hash = $2)) as "known!",
                    e.revision as "revision?", e.time as "time?", e.kind as "kind?", e.service as "service?",
@@ -70,8 +72,11 @@ pub async fn poll(connection: &mut PgConnection, cursor: &Cursor) -> Result<Poll
     let Some(first) = rows.first() else {
         return Err(StoreError::NotMigrated);
     };
-    if first.epoch != cursor.epoch || !first.known {
-        return Ok(Polled::Forked);
+    if first.epoch != cursor.epoch {
+        return Ok(Polled::OtherEpoch { floor: first.floor });
+    }
+    if !first.known {
+        return Ok(Polled::Unknown);
     }
     let now = first.now;
     let complete = first.top == first.to || first.to.is_none();
@@ -91,7 +96,7 @@ pub async fn poll(connection: &mut PgConnection, cursor: &Cursor) -> Result<Poll
     Ok(Polled::News { events, cursor, now, complete })
 }
 
-fn read_event(
+pub(super) fn read_event(
     revision: Revision,
     time: DateTime<Utc>,
     kind: &str,

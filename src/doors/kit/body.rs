@@ -3,12 +3,16 @@
 use axum::{
     body::{Body, Bytes, HttpBody as _},
     extract::{FromRequest, Request},
-    http::{HeaderMap, StatusCode, header::CONTENT_TYPE},
+    http::{
+        HeaderMap, StatusCode,
+        header::{CONTENT_ENCODING, CONTENT_TYPE},
+    },
 };
 use http_body_util::BodyExt as _;
 use serde_json::Value;
 
 use super::problem::Problem;
+use crate::app::Caller;
 
 /// Types that a JSON body may be sent as.
 pub const JSON: &[&str] = &["application/json"];
@@ -40,9 +44,10 @@ impl<S: Sync> FromRequest<S> for Sent {
 }
 
 impl Sent {
-    /// The JSON in a body of at most `largest` bytes.
-    pub async fn json(self, types: &[&str], largest: usize) -> Result<Value, Problem> {
+    /// The JSON in a body of at most `largest` bytes. The caller's idempotency key stands for it too.
+    pub async fn json(self, caller: &mut Caller, types: &[&str], largest: usize) -> Result<Value, Problem> {
         let body = self.bytes(types, largest).await?;
+        caller.cover(&body);
         parse(&body)
     }
 
@@ -53,8 +58,14 @@ impl Sent {
     }
 
     /// JSON as the text that was sent: it is whole and not too deep.
-    pub async fn json_text(self, types: &[&str], largest: usize) -> Result<String, Problem> {
+    pub async fn json_text(
+        self,
+        caller: &mut Caller,
+        types: &[&str],
+        largest: usize,
+    ) -> Result<String, Problem> {
         let body = self.bytes(types, largest).await?;
+        caller.cover(&body);
         refuse_depth(&body)?;
         let text = str::from_utf8(&body)
             .map_err(|error| Problem::malformed_json(format!("the body is not UTF-8: {error}")))?;
@@ -67,6 +78,13 @@ impl Sent {
             self.headers.get(CONTENT_TYPE).map(|value| is_one_of(types, value.to_str().unwrap_or("")));
         if given == Some(false) {
             return Err(unsupported(types));
+        }
+        if self.headers.get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+            return Err(Problem::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_media_type",
+                "send the body without a Content-Encoding",
+            ));
         }
         let body = gather(self.body, largest).await?;
         if given.is_none() && !body.is_empty() {
@@ -195,18 +213,18 @@ mod tests {
                 }
             }
         }
-        assert!(sent(Some("application/merge-patch+json"), "{}").json(MERGE_PATCH, ONE).await.is_ok());
-        assert!(sent(Some("application/merge-patch+json"), "{}").json(JSON, ONE).await.is_err());
+        assert!(sent(Some("application/merge-patch+json"), "{}").json_if_any(MERGE_PATCH, ONE).await.is_ok());
+        assert!(sent(Some("application/merge-patch+json"), "{}").json_if_any(JSON, ONE).await.is_err());
     }
 
     #[tokio::test]
     async fn a_body_has_a_largest_size() {
         let body = format!("\"{}\"", "x".repeat(98));
-        assert!(sent(Some("application/json"), &body).json(JSON, 100).await.is_ok());
-        let problem = sent(Some("application/json"), &body).json(JSON, 99).await.unwrap_err();
+        assert!(sent(Some("application/json"), &body).json_if_any(JSON, 100).await.is_ok());
+        let problem = sent(Some("application/json"), &body).json_if_any(JSON, 99).await.unwrap_err();
         assert_eq!(problem.status(), StatusCode::PAYLOAD_TOO_LARGE);
         let huge = "x".repeat(5 * ONE);
-        let problem = sent(Some("application/json"), &huge).json(JSON, 99).await.unwrap_err();
+        let problem = sent(Some("application/json"), &huge).json_if_any(JSON, 99).await.unwrap_err();
         assert_eq!(problem.status(), StatusCode::PAYLOAD_TOO_LARGE);
     }
 
@@ -219,8 +237,11 @@ mod tests {
             ("\"\\ud800\"", "line 1"),
         ] {
             for problem in [
-                sent(Some("application/json"), body).json(JSON, ONE).await.unwrap_err(),
-                sent(Some("application/json"), body).json_text(JSON, ONE).await.unwrap_err(),
+                sent(Some("application/json"), body).json_if_any(JSON, ONE).await.unwrap_err(),
+                sent(Some("application/json"), body)
+                    .json_text(&mut Caller::checker(), JSON, ONE)
+                    .await
+                    .unwrap_err(),
             ] {
                 assert!(detail(&problem).starts_with("400 "), "{body}");
                 assert!(detail(&problem).contains(told), "{}", detail(&problem));

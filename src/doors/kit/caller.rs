@@ -1,7 +1,6 @@
 //! Who stands behind a write, for the log.
 
 use std::{
-    convert::Infallible,
     net::SocketAddr,
     sync::{Arc, LazyLock},
 };
@@ -11,8 +10,13 @@ use axum::{
     http::request::Parts,
 };
 
-use super::request_id::RequestId;
-use crate::app::Caller;
+use super::{problem::Problem, request_id::RequestId};
+use crate::{
+    app::{Caller, IdempotencyKey},
+    domain::Violation,
+};
+
+const LONGEST_KEY: usize = 255;
 
 /// What the envelope knows of a request, for those further in.
 #[derive(Clone, Debug)]
@@ -25,17 +29,32 @@ pub struct Context {
 pub struct CallerOf(pub Caller);
 
 impl<S: Sync> FromRequestParts<S> for CallerOf {
-    type Rejection = Infallible;
+    type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         static ANYBODY: LazyLock<Arc<str>> = LazyLock::new(|| "anonymous".into());
         let context = parts.extensions.get::<Context>();
-        let door = context.map_or("native", |context| context.door);
+        let door = context.map_or("unknown", |context| context.door);
         let origin: Arc<str> = match parts.extensions.get::<ConnectInfo<SocketAddr>>() {
             Some(ConnectInfo(peer)) => format!("{door} {peer}").into(),
             None => door.into(),
         };
         let request_id = context.map(|context| context.request_id.as_str().into());
-        Ok(Self(Caller { actor: ANYBODY.clone(), origin, request_id }))
+        let idempotency = idempotency_key(parts)?;
+        Ok(Self(Caller { actor: ANYBODY.clone(), origin, request_id, idempotency }))
     }
+}
+
+/// A key of the client's choice, under which a request is carried out once.
+fn idempotency_key(parts: &Parts) -> Result<Option<IdempotencyKey>, Problem> {
+    const NAME: &str = "Idempotency-Key";
+    let mut given = parts.headers.get_all(NAME).iter();
+    let Some(value) = given.next() else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default();
+    if given.next().is_some() || text.is_empty() || text.len() > LONGEST_KEY {
+        let message = format!("must be given once, with 1 to {LONGEST_KEY} visible ASCII characters");
+        return Err(Problem::invalid(vec![Violation::new(NAME, message)]));
+    }
+    let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
+    Ok(Some(IdempotencyKey::new(text, parts.method.as_str(), target)))
 }

@@ -27,12 +27,12 @@ use super::{
     problem::Problem,
     request_id::{RequestId, TRACEPARENT, X_REQUEST_ID, traceparent},
 };
-use crate::{app::App, domain::Violation};
+use crate::{domain::Violation, telemetry::Metrics};
 
 /// The layer, for the door of this name.
 #[derive(Clone)]
 pub struct Envelope {
-    pub app: App,
+    pub metrics: Metrics,
     pub door: &'static str,
 }
 
@@ -40,14 +40,14 @@ impl<S> Layer<S> for Envelope {
     type Service = Enveloped<S>;
 
     fn layer(&self, inner: S) -> Enveloped<S> {
-        Enveloped { inner, app: self.app.clone(), door: self.door }
+        Enveloped { inner, metrics: self.metrics.clone(), door: self.door }
     }
 }
 
 #[derive(Clone)]
 pub struct Enveloped<S> {
     inner: S,
-    app: App,
+    metrics: Metrics,
     door: &'static str,
 }
 
@@ -69,20 +69,20 @@ where
         if !is_sound_path(request.uri().path()) {
             let fault = Violation::new("path", "has escapes that are broken or not UTF-8");
             let response = Problem::bad_parameter(vec![fault]).into_response();
-            let response = asked.close(&self.app, response);
+            let response = asked.close(&self.metrics, response);
             return Box::pin(std::future::ready(Ok(response)));
         }
         let context = Context { door: self.door, request_id: asked.request_id.clone() };
         request.extensions_mut().insert(context);
         let answer = self.inner.call(request);
-        let app = self.app.clone();
+        let metrics = self.metrics.clone();
         Box::pin(async move {
             let response = match AssertUnwindSafe(answer).catch_unwind().await {
                 Ok(Ok(response)) => response,
                 Ok(Err(impossible)) => match impossible {},
                 Err(panic) => Problem::internal(Some(Panicked::from(&*panic).into())).into_response(),
             };
-            Ok(asked.close(&app, response))
+            Ok(asked.close(&metrics, response))
         })
     }
 }
@@ -109,7 +109,7 @@ impl Asked {
         }
     }
 
-    fn close(self, app: &App, mut response: Response) -> Response {
+    fn close(self, metrics: &Metrics, mut response: Response) -> Response {
         let problem = response.extensions_mut().remove::<Problem>().or_else(|| unexplained(&response));
         if let Some(problem) = problem {
             let (id, path) = (self.request_id.as_str(), self.uri.path());
@@ -126,7 +126,7 @@ impl Asked {
         }
         let route = self.route.as_ref().map(MatchedPath::as_str);
         let seconds = self.since.elapsed().as_secs_f64();
-        app.metrics().request(route, self.method.as_str(), response.status().as_u16(), seconds);
+        metrics.request(route, self.method.as_str(), response.status().as_u16(), seconds);
         response
     }
 }
@@ -157,5 +157,111 @@ impl From<&(dyn Any + Send)> for Panicked {
 impl From<Panicked> for std::sync::Arc<dyn std::error::Error + Send + Sync> {
     fn from(panicked: Panicked) -> Self {
         Self::from(Box::new(panicked) as Box<dyn std::error::Error + Send + Sync>)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{Router, body::Body, http::Request as HttpRequest, routing::get};
+    use serde_json::Value;
+    use tower::ServiceExt as _;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::doors::kit::{CallerOf, slash::with_or_without_slash};
+
+    async fn panics() {
+        panic!("the secret is 42");
+    }
+
+    async fn caller(CallerOf(caller): CallerOf) -> String {
+        format!("{} {} {:?}", caller.actor, caller.origin, caller.request_id)
+    }
+
+    fn router(metrics: &Metrics) -> Router {
+        with_or_without_slash(
+            Router::new()
+                .route("/panics", get(panics))
+                .route("/caller/{name}", get(caller))
+                .route("/refuses", get(async || Problem::invalid(Vec::new()).with_member("more", 1)))
+                .fallback(async || Problem::no_such_route())
+                .layer(Envelope { metrics: metrics.clone(), door: "test" }),
+        )
+    }
+
+    async fn ask(metrics: &Metrics, request: HttpRequest<Body>) -> (Response, String) {
+        let response = router(metrics).oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+        (Response::from_parts(parts, Body::empty()), String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    async fn get_path(path: &str) -> (StatusCode, Value) {
+        let request = HttpRequest::get(path).body(Body::empty()).unwrap();
+        let (response, body) = ask(&Metrics::new(), request).await;
+        assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json");
+        let body: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(response.headers()[X_REQUEST_ID].to_str().unwrap(), body["request_id"]);
+        (response.status(), body)
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_error_that_tells_nothing() {
+        let (status, body) = get_path("/panics").await;
+        assert_eq!((status.as_u16(), &body["code"]), (500, &"internal_error".into()));
+        assert!(!body.to_string().contains("42"));
+    }
+
+    #[tokio::test]
+    async fn refusals_are_written_with_their_path() {
+        let (status, body) = get_path("/refuses/?a=b").await;
+        assert_eq!(status.as_u16(), 400);
+        assert_eq!((&body["instance"], &body["more"]), (&"/refuses".into(), &1.into()));
+        assert_eq!(get_path("/nowhere/").await.1["code"], "no_such_route");
+        assert_eq!(get_path("/").await.1["code"], "no_such_route");
+        assert_eq!(get_path("/caller/a%FFb").await.1["errors"][0]["field"], "path");
+    }
+
+    #[tokio::test]
+    async fn a_method_that_is_not_known_is_told_with_those_that_are() {
+        let request = HttpRequest::delete("/refuses").body(Body::empty()).unwrap();
+        let (response, body) = ask(&Metrics::new(), request).await;
+        assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(response.headers()["allow"], "GET,HEAD");
+        assert!(body.contains("method_not_allowed"));
+    }
+
+    #[tokio::test]
+    async fn ids_are_taken_and_given_back() {
+        let traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let request = HttpRequest::get("/caller/me")
+            .header(X_REQUEST_ID, "r-1")
+            .header(TRACEPARENT, traceparent)
+            .body(Body::empty())
+            .unwrap();
+        let (response, body) = ask(&Metrics::new(), request).await;
+        assert_eq!(response.headers()[X_REQUEST_ID], "r-1");
+        assert_eq!(response.headers()[TRACEPARENT], traceparent);
+        assert_eq!(body, "anonymous test Some(\"r-1\")");
+        let request =
+            HttpRequest::get("/caller/me").header(TRACEPARENT, "nonsense").body(Body::empty()).unwrap();
+        let (response, _) = ask(&Metrics::new(), request).await;
+        assert!(!response.headers().contains_key(TRACEPARENT));
+        assert!(Uuid::parse_str(response.headers()[X_REQUEST_ID].to_str().unwrap()).is_ok());
+    }
+
+    #[tokio::test]
+    async fn durations_are_counted_by_the_pattern_of_the_route() {
+        let metrics = Metrics::new();
+        for path in ["/caller/a", "/caller/b/", "/nowhere"] {
+            ask(&metrics, HttpRequest::get(path).body(Body::empty()).unwrap()).await;
+        }
+        let output = metrics.render();
+        for (route, status, count) in [("/caller/{name}", 200, 2), ("other", 404, 1)] {
+            let line = format!(
+                "http_request_duration_seconds_count{{route=\"{route}\",method=\"GET\",status=\"{status}\"}} {count}"
+            );
+            assert!(output.contains(&line), "{line}");
+        }
     }
 }

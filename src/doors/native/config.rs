@@ -122,14 +122,14 @@ pub async fn get_config(
 pub async fn put_config(
     State(app): State<App>,
     Segment(service): Segment,
-    CallerOf(caller): CallerOf,
+    CallerOf(mut caller): CallerOf,
     Preconditions(precondition): Preconditions,
     mut params: Params,
     sent: Sent,
 ) -> Result<Response, Problem> {
     let comment = read_comment(&mut params);
     let key = config_key(&service, &mut params)?;
-    let text = sent.json_text(JSON, ONE).await?;
+    let text = sent.json_text(&mut caller, JSON, ONE).await?;
     let content =
         Content::parse(&text).map_err(|fault| Problem::invalid(vec![Violation::new("body", fault)]))?;
     let written = app.put_config(&caller, key, content, comment, precondition).await?;

@@ -272,6 +272,7 @@ struct DiscoverParams {
     environment: Option<String>,
     region: Option<String>,
     zone: Option<String>,
+    /// How many of each service at most.
     #[param(minimum = 1, maximum = 1000, required = false)]
     limit: u16,
 }

@@ -18,6 +18,9 @@ impl From<AppError> for Problem {
         let code = match error {
             AppError::Refused(refusal) => return refusal.into(),
             AppError::Internal(cause) => return Self::internal(Some(Arc::from(cause))),
+            AppError::KeyReused => {
+                return Self::new(StatusCode::CONFLICT, "idempotency_key_reused", error.to_string());
+            }
             AppError::Unavailable => "store_unavailable",
             AppError::OutcomeUnknown => "outcome_unknown",
             AppError::Overloaded => "overloaded",

@@ -79,11 +79,11 @@ pub async fn get_instance(
 pub async fn put_instance(
     State(app): State<App>,
     InPath(id): InPath,
-    CallerOf(caller): CallerOf,
+    CallerOf(mut caller): CallerOf,
     Preconditions(precondition): Preconditions,
     sent: Sent,
 ) -> Result<Response, Problem> {
-    let body = sent.json(JSON, ONE).await?;
+    let body = sent.json(&mut caller, JSON, ONE).await?;
     let registration = Registration::read(&body, Names::All).map_err(Problem::invalid)?;
     let Registration { service, key, spec, load } = registration;
     let written = app.update(&caller, UpdateInstance { id, service, key, spec, precondition }, load).await?;

@@ -206,34 +206,18 @@ struct ListParams {
 
 #[cfg(test)]
 mod tests {
-    use chrono::DateTime;
     use serde_json::json;
-    use uuid::Uuid;
 
     use super::*;
-    use crate::{
-        domain::{Health, InstanceId, Key},
-        doors::native::registration::{Names, Registration},
-    };
+    use crate::doors::native::sample;
 
     fn snapshot() -> Snapshot {
-        let instances = ["a", "b", "b", "b", "c"].iter().zip(1_u16..).map(|(name, number)| {
-            let body = json!({
+        let instances = ["a", "b", "b", "b", "c"].iter().zip(1_u8..).map(|(name, number)| {
+            let registration = json!({
                 "name": name, "type": "api", "host": "Host", "port": 100 - number,
                 "metadata": {"tags": {"Team": "Red"}},
             });
-            let Registration { service, spec, .. } = Registration::read(&body, Names::Own).unwrap();
-            Instance {
-                id: InstanceId(Uuid::from_u128(number.into())),
-                key: Key::address(&spec.host, spec.port),
-                service,
-                spec,
-                health: Health::UNKNOWN,
-                registered_at: DateTime::UNIX_EPOCH,
-                updated_at: DateTime::UNIX_EPOCH,
-                version: 1,
-                revision: 1,
-            }
+            sample::instance(number.into(), &registration)
         });
         Snapshot::loaded(1, 9, instances.collect(), Vec::new())
     }

@@ -20,6 +20,8 @@ mod path;
 mod probes;
 mod register;
 mod registration;
+#[cfg(test)]
+mod sample;
 mod selection;
 mod wire;
 
@@ -39,7 +41,7 @@ pub fn router(app: App) -> Router {
         .route("/docs", get(openapi::page))
         .route("/docs/{*part}", get(openapi::part))
         .fallback(async || Problem::no_such_route())
-        .layer(Envelope { app: app.clone(), door: "native" })
+        .layer(Envelope { metrics: app.metrics().clone(), door: "native" })
         .with_state(app);
     with_or_without_slash(router)
 }

@@ -176,25 +176,15 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{
-        domain::{Health, InstanceId, Key},
-        doors::native::registration::{Names, Registration},
-    };
+    use crate::doors::native::sample;
 
     fn instance(number: u128, name: &str, second: i64, status: Status) -> Instance {
-        let body = json!({"name": name, "type": "api", "host": "a", "port": 1});
-        let Registration { service, spec, .. } = Registration::read(&body, Names::Own).unwrap();
-        Instance {
-            id: InstanceId(Uuid::from_u128(number)),
-            key: Key::address(&spec.host, spec.port),
-            service,
-            spec,
-            health: Health { status, failures: 0, changes: 0 },
-            registered_at: DateTime::from_timestamp(second, 7000).unwrap(),
-            updated_at: DateTime::from_timestamp(-second, 0).unwrap(),
-            version: 1,
-            revision: 1,
-        }
+        let registration = json!({"name": name, "type": "api", "host": "a", "port": 1});
+        let mut instance = sample::instance(number, &registration);
+        instance.health.status = status;
+        instance.registered_at = DateTime::from_timestamp(second, 7000).unwrap();
+        instance.updated_at = DateTime::from_timestamp(-second, 0).unwrap();
+        instance
     }
 
     fn some() -> Vec<Instance> {

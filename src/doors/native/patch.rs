@@ -47,14 +47,17 @@ const MOST_TRIES: usize = 8;
 pub async fn patch_instance(
     State(app): State<App>,
     InPath(id): InPath,
-    CallerOf(caller): CallerOf,
+    CallerOf(mut caller): CallerOf,
     Preconditions(precondition): Preconditions,
     sent: Sent,
 ) -> Result<Response, Problem> {
-    let patch = sent.json(MERGE_PATCH, ONE).await?;
+    let patch = sent.json(&mut caller, MERGE_PATCH, ONE).await?;
     let Value::Object(patch) = patch else {
         return Err(Problem::invalid(vec![Violation::new("body", "must be a JSON object")]));
     };
+    if let Some(written) = app.repeated(&caller).await? {
+        return changed(&written);
+    }
     let mut snapshot = app.snapshot()?;
     for _ in 0..MOST_TRIES {
         let current = found(&snapshot, id);
@@ -175,29 +178,15 @@ fn keep_regions_together(whole: &mut Map<String, Value>, patch: &Map<String, Val
 
 #[cfg(test)]
 mod tests {
-    use chrono::DateTime;
-    use uuid::Uuid;
-
     use super::*;
-    use crate::domain::{Health, InstanceId, Spec};
+    use crate::{domain::Spec, doors::native::sample};
 
     fn instance() -> Instance {
-        let body = json!({
+        let registration = json!({
             "name": "orders", "type": "api", "host": "::1", "port": 80, "key": "k", "checks": [],
             "metadata": {"region": "eu", "tags": {"a": "1", "b": "2"}, "x": {"y": 1}}, "url": "http://o/",
         });
-        let Registration { service, key, spec, .. } = Registration::read(&body, Names::Own).unwrap();
-        Instance {
-            id: InstanceId(Uuid::nil()),
-            service,
-            key: key.unwrap(),
-            spec,
-            health: Health::HEALTHY,
-            registered_at: DateTime::UNIX_EPOCH,
-            updated_at: DateTime::UNIX_EPOCH,
-            version: 3,
-            revision: 9,
-        }
+        sample::instance(1, &registration)
     }
 
     fn after(patch: Value) -> Spec {

@@ -55,11 +55,11 @@ const MOST_AT_ONCE: usize = 1000;
 )]
 pub async fn register(
     State(app): State<App>,
-    CallerOf(caller): CallerOf,
+    CallerOf(mut caller): CallerOf,
     Preconditions(precondition): Preconditions,
     sent: Sent,
 ) -> Result<Response, Problem> {
-    let body = sent.json(JSON, ONE).await?;
+    let body = sent.json(&mut caller, JSON, ONE).await?;
     let registration = Registration::read(&body, Names::Own).map_err(Problem::invalid)?;
     let written = registered(&app, &caller, registration, precondition).await?;
     let instance = &written.value.instance;
@@ -87,16 +87,16 @@ pub async fn register(
 )]
 pub async fn register_batch(
     State(app): State<App>,
-    CallerOf(caller): CallerOf,
+    CallerOf(mut caller): CallerOf,
     context: Option<axum::Extension<Context>>,
     sent: Sent,
 ) -> Result<Response, Problem> {
-    let body = sent.json(JSON, MANY).await?;
+    let body = sent.json(&mut caller, JSON, MANY).await?;
     let items = batch_items(&body)?;
     // together, so that they share a batch of the log
-    let outcomes = join_all(items.iter().map(async |item| {
+    let outcomes = join_all(items.iter().enumerate().map(async |(index, item)| {
         let registration = Registration::read(item, Names::Own).map_err(Problem::invalid)?;
-        registered(&app, &caller, registration, Precondition::None).await
+        registered(&app, &caller.of_item(index), registration, Precondition::None).await
     }))
     .await;
     let request_id = context.as_ref().map_or("", |context| context.request_id.as_str());

@@ -51,35 +51,12 @@ pub fn status(text: &str) -> Result<Status, Fault> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use chrono::DateTime;
-    use uuid::Uuid;
-
     use super::*;
-    use crate::{
-        domain::{Health, InstanceId, Key},
-        doors::native::registration::{Names, Registration},
-    };
-
-    pub(crate) fn instance(number: u128, body: &serde_json::Value) -> Arc<Instance> {
-        let Registration { service, spec, .. } = Registration::read(body, Names::Own).unwrap();
-        Arc::new(Instance {
-            id: InstanceId(Uuid::from_u128(number)),
-            key: Key::address(&spec.host, spec.port),
-            service,
-            spec,
-            health: Health::UNKNOWN,
-            registered_at: DateTime::UNIX_EPOCH,
-            updated_at: DateTime::UNIX_EPOCH,
-            version: 1,
-            revision: 1,
-        })
-    }
+    use crate::doors::native::sample;
 
     #[test]
     fn an_instance_must_have_all_that_is_asked_for() {
-        let instance = instance(
+        let instance = sample::instance(
             1,
             &serde_json::json!({
                 "name": "orders", "type": "api", "host": "a", "port": 1, "zone": "z1",

@@ -28,7 +28,13 @@ impl Replica {
         let metrics = Metrics::new();
         let database = store::Database::from_url(&database.url(), metrics.clone()).unwrap();
         let view = Arc::new(View::default());
-        let follower = Arc::new(Follower::new(view.clone(), Arc::new(Liveness::default()), metrics));
+        let follower = Arc::new(Follower::new(
+            view.clone(),
+            Arc::new(Liveness::default()),
+            metrics,
+            uuid::Uuid::now_v7(),
+            None,
+        ));
         let (log, queue) = Log::new(follower.clone());
         let stop = CancellationToken::new();
         let writer =
@@ -42,7 +48,8 @@ impl Replica {
     }
 
     pub async fn write(&self, command: Command) -> Result<Outcome, WriteError> {
-        let caller = Caller { actor: "tester".into(), origin: "test".into(), request_id: None };
+        let caller =
+            Caller { actor: "tester".into(), origin: "test".into(), request_id: None, idempotency: None };
         self.log.write(caller, command).await
     }
 

@@ -1,0 +1,71 @@
+//! What requests with an idempotency key came to.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::{
+    error::StoreError,
+    lane::{STATEMENT_WITHIN, bounded},
+    poll::read_event,
+};
+use crate::domain::Event;
+
+/// A kept answer: the event that the request made, and the row as it left it, as JSON.
+#[derive(Debug)]
+pub struct Kept {
+    pub fingerprint: Vec<u8>,
+    pub event: Event,
+    pub answer: String,
+}
+
+/// The answers that are kept under `keys`.
+pub async fn find(connection: &mut PgConnection, keys: &[&str]) -> Result<HashMap<String, Kept>, StoreError> {
+    let rows = bounded(
+        STATEMENT_WITHIN,
+        sqlx::query_as!(
+            KeptRow,
+            r#"select k.key, k.fingerprint, k.answer, e.revision, e.time, e.kind, e.service as "service!", e.instance,
+                      e.actor, e.data
+               from rollcall.idempotency_keys k join rollcall.events e on e.revision = k.revision
+               where k.key = any($1) and k.at > clock_timestamp() - interval '24 hours'"#,
+            keys as &[&str],
+        )
+        .fetch_all(connection),
+    )
+    .await?;
+    rows.into_iter().map(KeptRow::into_kept).collect()
+}
+
+/// Keys are kept for a day.
+pub async fn forget_old(connection: &mut PgConnection) -> Result<(), StoreError> {
+    bounded(
+        STATEMENT_WITHIN,
+        sqlx::query!("select rollcall.forget_idempotency_keys()::text as done").fetch_one(connection),
+    )
+    .await?;
+    Ok(())
+}
+
+struct KeptRow {
+    key: String,
+    fingerprint: Vec<u8>,
+    answer: String,
+    revision: i64,
+    time: DateTime<Utc>,
+    kind: String,
+    service: String,
+    instance: Option<Uuid>,
+    actor: String,
+    data: String,
+}
+
+impl KeptRow {
+    fn into_kept(self) -> Result<(String, Kept), StoreError> {
+        let Self { key, fingerprint, answer, revision, time, kind, service, instance, actor, data } = self;
+        let event = read_event(revision, time, &kind, &service, instance, &actor, &data)?;
+        Ok((key, Kept { fingerprint, event, answer }))
+    }
+}
