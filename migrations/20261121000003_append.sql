@@ -103,6 +103,8 @@ set search_path = rollcall, pg_temp
 -- Plans are kept for the life of a connection, and were perhaps made when the tables were small: rows are looked up
 -- by their keys, whatever the statistics said on that day.
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+-- What is ruled out is costed so high that PostgreSQL would compile each statement first, every time.
+set jit = off
 as $$
 #variable_conflict use_column
 declare

@@ -67,6 +67,7 @@ impl Database {
                 "select set_config('role', 'rollcall_app', false) as role, \
                  set_config('statement_timeout', '4s', false) as statement, \
                  set_config('lock_timeout', '2s', false) as lock, \
+                 set_config('jit', 'off', false) as jit, \
                  set_config('idle_in_transaction_session_timeout', '5s', false) as idle, \
                  set_config('default_transaction_isolation', 'read committed', false) as isolation"
             )

@@ -237,7 +237,10 @@ mod tests {
             ("\"\\ud800\"", "line 1"),
         ] {
             for problem in [
-                sent(Some("application/json"), body).json_if_any(JSON, ONE).await.unwrap_err(),
+                sent(Some("application/json"), body)
+                    .json(&mut Caller::checker(), JSON, ONE)
+                    .await
+                    .unwrap_err(),
                 sent(Some("application/json"), body)
                     .json_text(&mut Caller::checker(), JSON, ONE)
                     .await
