@@ -7,6 +7,7 @@ mod discovery;
 mod events;
 mod fields;
 mod heartbeat;
+mod idempotency;
 mod identity;
 mod listing;
 mod locking;
