@@ -83,9 +83,17 @@ impl Database {
         connected
     }
 
-    /// A connection as whoever logs in, for migrations.
+    /// A connection as whoever logs in, for migrations. Its search path is fixed: a user who is named like our schema
+    /// would have that in front of it, and with it another table of migrations.
     pub(super) async fn connect_as_owner(&self) -> Result<PgConnection, StoreError> {
-        match tokio::time::timeout(CONNECT_WITHIN, PgConnection::connect_with(&self.options)).await {
+        let connecting = async {
+            let mut connection = PgConnection::connect_with(&self.options).await?;
+            sqlx::query!("select set_config('search_path', 'public', false) as path")
+                .fetch_one(&mut connection)
+                .await?;
+            Ok(connection)
+        };
+        match tokio::time::timeout(CONNECT_WITHIN, connecting).await {
             Ok(result) => result.map_err(StoreError::Connect),
             Err(_) => Err(StoreError::Timeout(CONNECT_WITHIN)),
         }

@@ -11,6 +11,7 @@ mod error;
 mod folder;
 mod greeting;
 mod server;
+mod server_log;
 mod server_user;
 
 use std::path::Path;

@@ -4,14 +4,7 @@
 //! cluster would ruin it and a restart would gain nothing. A start that fails leaves nothing running. What
 //! durability and access rest on is given on the command line, where no configuration file overrides it.
 
-use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Read, Seek, SeekFrom},
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
-    process::Stdio,
-    time::Duration,
-};
+use std::{fs::File, io, path::Path, process::Stdio, time::Duration};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
@@ -23,6 +16,7 @@ use super::{
     cluster::{Cluster, LockFile, Occupant, same_file},
     error::PrivateError,
     greeting::{Address, Greeting, Unanswered, greet},
+    server_log,
     server_user::run_to_end,
 };
 
@@ -35,9 +29,6 @@ const UNREACHABLE_LIMIT: Duration = Duration::from_secs(10);
 const LETTING_GO_LIMIT: Duration = Duration::from_secs(10);
 const FAST_STOP_LIMIT: Duration = Duration::from_secs(25);
 const IMMEDIATE_STOP_LIMIT: Duration = Duration::from_secs(5);
-const LARGEST_LOG: u64 = 16 << 20;
-const TAIL_BYTES: u64 = 8 << 10;
-const TAIL_LINES: usize = 20;
 
 /// A server that takes connections.
 #[derive(Debug)]
@@ -125,13 +116,14 @@ impl Drop for Unanswering {
 
 async fn launch(cluster: &Cluster) -> Result<Server, PrivateError> {
     cluster.clear_socket()?;
-    let log = open_log(&cluster.log).map_err(PrivateError::folder("write", &cluster.log))?;
+    let log = server_log::open(&cluster.log).map_err(PrivateError::folder("write", &cluster.log))?;
     let log_began_at = log.metadata().map_or(0, |log| log.len());
     let mut starting = Unanswering(Some(spawn(cluster, &log)?));
     let address = Address::new(cluster.socket_folder.clone());
     let deadline = Instant::now() + READY_LIMIT;
     loop {
-        let unanswered = match greet(&address).await {
+        let is_ready = matches!(cluster.occupant()?, Occupant::Server(LockFile { ready: true, .. }));
+        let unanswered = match greet_when(is_ready, &address).await {
             Ok(greeting) => {
                 let version = greeting.version;
                 return Ok(Server { address, version, child: starting.answered() });
@@ -140,7 +132,7 @@ async fn launch(cluster: &Cluster) -> Result<Server, PrivateError> {
         };
         if starting.has_exited().map_err(PrivateError::folder("watch the server of", &cluster.path))? {
             let (path, log) = (cluster.path.clone(), cluster.log.clone());
-            return Err(PrivateError::Exited { path, tail: tail(&log, log_began_at), log });
+            return Err(PrivateError::Exited { path, tail: server_log::tail(&log, log_began_at), log });
         }
         wait_or_give_up(cluster, unanswered, deadline, READY_LIMIT).await?;
     }
@@ -174,14 +166,14 @@ fn spawn(cluster: &Cluster, log: &File) -> Result<Child, PrivateError> {
 
 /// Waits for the server that is there to answer. Nothing comes back when it went away instead.
 async fn adopt(cluster: &Cluster, found: &LockFile) -> Result<Option<Server>, PrivateError> {
-    let begun = Instant::now();
+    let mut since = Instant::now();
     let mut current = LockFile { socket_folder: found.socket_folder.clone(), ..*found };
     loop {
         let address = Address {
             socket_folder: current.socket_folder.clone().unwrap_or_else(|| cluster.socket_folder.clone()),
             port: current.port.unwrap_or(Address::PORT),
         };
-        let unanswered = match greet(&address).await {
+        let unanswered = match greet_when(current.ready, &address).await {
             Ok(greeting) => {
                 return match unfit(&greeting, &cluster.path) {
                     None => Ok(Some(Server { address, version: greeting.version, child: None })),
@@ -193,12 +185,22 @@ async fn adopt(cluster: &Cluster, found: &LockFile) -> Result<Option<Server>, Pr
             Err(unanswered) => unanswered,
         };
         match cluster.occupant()? {
-            Occupant::Server(now) => current = now,
+            Occupant::Server(now) => {
+                if now.ready != current.ready {
+                    since = Instant::now();
+                }
+                current = now;
+            }
             _ => return Ok(None),
         }
         let limit = if current.ready { UNREACHABLE_LIMIT } else { READY_LIMIT };
-        wait_or_give_up(cluster, unanswered, begun + limit, limit).await?;
+        wait_or_give_up(cluster, unanswered, since + limit, limit).await?;
     }
+}
+
+/// A server that says it is not ready is not asked: it would only fill its log with refusals.
+async fn greet_when(is_ready: bool, address: &Address) -> Result<Greeting, Unanswered> {
+    if is_ready { greet(address).await } else { Err(Unanswered::Yet(None)) }
 }
 
 fn unfit(greeting: &Greeting, cluster: &Path) -> Option<String> {
@@ -257,33 +259,6 @@ async fn ask_to_stop(cluster: &Cluster, mode: &str, limit: Duration) -> Result<b
         sleep(POLL).await;
     }
     Ok(true)
-}
-
-/// Opened by rollcall, so that it lies beside the cluster, where only rollcall may write. `PostgreSQL` writes
-/// little; what a long time has gathered is put aside at a start.
-fn open_log(path: &Path) -> io::Result<File> {
-    if fs::metadata(path).is_ok_and(|log| log.len() > LARGEST_LOG) {
-        let mut aside = path.as_os_str().to_owned();
-        aside.push(".old");
-        fs::rename(path, PathBuf::from(aside))?;
-    }
-    OpenOptions::new().create(true).append(true).mode(0o600).open(path)
-}
-
-fn tail(log: &Path, began_at: u64) -> String {
-    let mut bytes = Vec::new();
-    let read = File::open(log).and_then(|mut file| {
-        let start = file.metadata()?.len().saturating_sub(TAIL_BYTES).max(began_at);
-        file.seek(SeekFrom::Start(start))?;
-        file.read_to_end(&mut bytes)
-    });
-    if let Err(error) = read {
-        return format!("(it cannot be read: {error})");
-    }
-    let text = String::from_utf8_lossy(&bytes);
-    let mut lines: Vec<&str> = text.lines().rev().take(TAIL_LINES).collect();
-    lines.reverse();
-    lines.join("\n")
 }
 
 /// Whether the end of the log tells of a former server's remains. The words are `PostgreSQL`'s in the C locale.

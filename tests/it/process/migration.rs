@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use sqlx::Row;
+use sqlx::{Executor, Row};
 
 use crate::support::{Database, Folder, PATIENCE, Process, run, static_service, wait_until};
 
@@ -98,4 +98,30 @@ async fn a_registration_is_logged_with_its_fields() {
     ] {
         assert!(line.contains(part), "{part} is not in {line}");
     }
+}
+
+/// Such a user has our schema in front of its search path as soon as there is one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_who_is_named_like_the_schema_migrates_once() {
+    let folder = Arc::new(Folder::new());
+    let database = Database::empty().await;
+    let mut superuser = database.connect().await;
+    for statement in [
+        "create role rollcall login superuser".to_owned(),
+        format!("alter database {} owner to rollcall", database.name()),
+    ] {
+        superuser.execute(sqlx::AssertSqlSafe(statement)).await.unwrap();
+    }
+    let mut url = url::Url::parse(&database.url()).unwrap();
+    url.set_username("rollcall").unwrap();
+    let environment = [("DATABASE_URL", url.as_str())];
+    let replicas = join_all((0..3).map(|_| Process::serve(&folder, &environment).ready())).await;
+    for replica in replicas {
+        assert!(replica.stop().await.success());
+    }
+    let tables: i64 = sqlx::query_scalar("select count(*) from pg_class where relname = '_sqlx_migrations'")
+        .fetch_one(&mut superuser)
+        .await
+        .unwrap();
+    assert_eq!(tables, 1);
 }

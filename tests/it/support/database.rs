@@ -44,6 +44,10 @@ impl Database {
         Arc::new(Self { server: server.clone(), name })
     }
 
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     pub fn url(&self) -> String {
         at(&self.server, &self.name)
     }
