@@ -8,7 +8,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -32,6 +32,8 @@ use crate::{
     view::{Snapshot, View},
 };
 
+const POLL_WITHIN: Duration = Duration::from_secs(1);
+const POLL_PATIENTLY_WITHIN: Duration = Duration::from_millis(4500);
 const POLL_WHEN_BUSY: Duration = Duration::from_millis(20);
 const POLL_WHEN_IDLE: Duration = Duration::from_millis(250);
 /// How long after the last news the log counts as busy.
@@ -53,6 +55,8 @@ pub struct Follower {
     started: Instant,
     /// Milliseconds after `started` at which the view was last known to be current, plus one; 0 = never.
     current_at: AtomicU64,
+    /// Whether the last poll was not answered in time.
+    was_slow: AtomicBool,
     /// How far the database's clock is ahead of this machine's, in microseconds.
     clock_ahead: AtomicI64,
 }
@@ -107,6 +111,7 @@ impl Follower {
             hint: Notify::new(),
             started: Instant::now(),
             current_at: AtomicU64::new(0),
+            was_slow: AtomicBool::new(false),
             clock_ahead: AtomicI64::new(0),
         }
     }
@@ -147,7 +152,7 @@ impl Follower {
                 self.rebuild(connection, rebuilds).await?;
                 continue;
             };
-            let polled = match poll::poll(connection, &cursor).await {
+            let polled = match poll::poll(connection, &cursor, self.poll_within()).await {
                 Ok(polled) => polled,
                 Err(StoreError::Event(error)) => {
                     tracing::warn!(
@@ -158,10 +163,12 @@ impl Follower {
                     continue;
                 }
                 Err(error) => {
+                    self.was_slow.store(matches!(error, StoreError::Timeout(_)), Ordering::Relaxed);
                     self.metrics.polled(PollResult::Failed);
                     return Err(error);
                 }
             };
+            self.was_slow.store(false, Ordering::Relaxed);
             match polled {
                 Polled::News { events, cursor, now, complete } => {
                     self.metrics.polled(if events.is_empty() {
@@ -311,6 +318,12 @@ impl Follower {
             tracing::warn!(revision = cursor.revision, raised, "the log has begun another epoch");
         }
         Ok(())
+    }
+
+    /// A poll takes a millisecond: one that is not answered soon has most likely met a dead connection. Where the
+    /// next one is as slow, it is the database, and it is waited for.
+    fn poll_within(&self) -> Duration {
+        if self.was_slow.load(Ordering::Relaxed) { POLL_PATIENTLY_WITHIN } else { POLL_WITHIN }
     }
 
     fn mark_current(&self, asked: Instant) {

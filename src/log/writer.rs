@@ -22,7 +22,7 @@ use crate::{
     domain::{Event, Revision},
     store::{
         Appended, Batch, Connection, Cursor, Database, GroupOutcome, Lane, StoreError,
-        append::{Span, Writer as Pen, append, open_writer},
+        append::{Span, Writer as Pen, append, find, open_writer},
         idempotency,
     },
 };
@@ -317,7 +317,13 @@ impl Writer {
                 Ok(Appended::Forked) => return (Some(open), End::Moved),
                 // another connection of this replica is newer: take a generation beyond it, and ask again
                 Ok(Appended::Superseded) => self.pen = None,
-                Err(error) if error.is_refusal() => return (None, End::Refused(error)),
+                Err(error) if error.is_refusal() && lost.is_none() => return (None, End::Refused(error)),
+                // This attempt changed nothing; an earlier one may have.
+                Err(error) if error.is_refusal() => match self.look_up(batch.id).await {
+                    Ok((open, Some((outcomes, span)))) => return (Some(open), End::Known { outcomes, span }),
+                    Ok((open, None)) => return (Some(open), End::Refused(error)),
+                    Err(_) => self.pause().await,
+                },
                 Err(error) => {
                     self.pen = None;
                     if lost.is_none() {
@@ -331,6 +337,20 @@ impl Writer {
                 }
             }
         }
+    }
+
+    /// Whether a batch was written by an earlier attempt, on a connection that no earlier attempt can outlive.
+    async fn look_up(
+        &mut self,
+        batch: Uuid,
+    ) -> Result<(Connection, Option<(Vec<GroupOutcome>, Option<Span>)>), StoreError> {
+        self.pen = None;
+        let mut connection = self.connect().await?;
+        let found = match find(&mut connection, batch).await? {
+            Some(Appended::Done { outcomes, written }) => Some((outcomes, written)),
+            _ => None,
+        };
+        Ok((connection, found))
     }
 
     /// Carries a written batch into the view, before anybody is told of it.

@@ -3,7 +3,7 @@
 //! An append is never cancelled on the server. When its answer does not come, its outcome is unknown, and the way to
 //! learn it is to send the same batch again: the database knows a batch that it has written by its id.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -134,6 +134,27 @@ pub async fn open_writer(
     Ok(Writer { replica, generation })
 }
 
+/// How long the answer to an append is waited for before it is asked for again on another connection.
+const APPEND_WITHIN: Duration = Duration::from_secs(2);
+
+/// Whether a batch has been written. Conclusive on a connection whose generation was taken after the batch was sent:
+/// what an older connection still had under way was over by then, or is refused.
+pub async fn find(connection: &mut PgConnection, batch: Uuid) -> Result<Option<Appended>, StoreError> {
+    let row = bounded(
+        STATEMENT_WITHIN,
+        sqlx::query!(
+            "select epoch, rev_from, rev_to, hash, outcomes from rollcall.batches where batch = $1",
+            batch
+        )
+        .fetch_optional(connection),
+    )
+    .await?;
+    Ok(row.map(|row| Appended::Done {
+        outcomes: row.outcomes.into_iter().map(outcome).collect(),
+        written: Some(Span { epoch: row.epoch, from: row.rev_from, to: row.rev_to, hash: row.hash }),
+    }))
+}
+
 pub async fn append(
     connection: &mut PgConnection,
     writer: Writer,
@@ -145,7 +166,7 @@ pub async fn append(
     let events = EventColumns::of(&batch.events);
     let keys = KeyColumns::of(&batch.keys);
     let row = bounded(
-        STATEMENT_WITHIN,
+        APPEND_WITHIN,
         sqlx::query!(
             r#"
             select state as "state!", epoch as "epoch!", rev_from, rev_to, hash, outcomes from rollcall.append(

@@ -1,7 +1,8 @@
 //! How a connection comes to be: who logs in, what role it takes, and how long anything may last on it.
 
-use std::{str::FromStr, sync::Arc, time::Duration};
+use std::{pin::Pin, str::FromStr, sync::Arc, time::Duration};
 
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use sqlx::{
     ConnectOptions, Connection, PgConnection,
     postgres::{PgConnectOptions, PgSslMode},
@@ -10,7 +11,10 @@ use sqlx::{
 use super::error::StoreError;
 use crate::telemetry::Metrics;
 
-const CONNECT_WITHIN: Duration = Duration::from_secs(2);
+const CONNECT_WITHIN: Duration = Duration::from_secs(4);
+/// An attempt that has not succeeded for so long gets company: packets that a broken network swallowed never arrive,
+/// however soon it is mended, and only a new attempt notices that it was.
+const ATTEMPT_EVERY: Duration = Duration::from_millis(500);
 
 /// A database, and how to reach it.
 #[derive(Clone)]
@@ -60,46 +64,64 @@ impl Database {
 
     /// A connection of the service: it may read, and call the functions that write the log.
     pub async fn connect(&self) -> Result<PgConnection, StoreError> {
-        let connecting = async {
-            let mut connection = PgConnection::connect_with(&self.options).await?;
-            // SET ROLE does not take up a role's settings, so each connection is given its own.
-            sqlx::query!(
-                "select set_config('role', 'rollcall_app', false) as role, \
-                 set_config('statement_timeout', '4s', false) as statement, \
-                 set_config('lock_timeout', '2s', false) as lock, \
-                 set_config('jit', 'off', false) as jit, \
-                 set_config('idle_in_transaction_session_timeout', '5s', false) as idle, \
-                 set_config('default_transaction_isolation', 'read committed', false) as isolation"
-            )
-            .fetch_one(&mut connection)
-            .await?;
-            Ok(connection)
-        };
-        let connected = match tokio::time::timeout(CONNECT_WITHIN, connecting).await {
-            Ok(result) => result.map_err(StoreError::Connect),
-            Err(_) => Err(StoreError::Timeout(CONNECT_WITHIN)),
-        };
+        let connected = self.attempt(|options| Box::pin(as_service(options))).await;
         self.metrics.connected(connected.is_ok());
         connected
     }
 
-    /// A connection as whoever logs in, for migrations. Its search path is fixed: a user who is named like our schema
-    /// would have that in front of it, and with it another table of migrations.
+    /// A connection as whoever logs in, for migrations.
     pub(super) async fn connect_as_owner(&self) -> Result<PgConnection, StoreError> {
-        let connecting = async {
-            let mut connection = PgConnection::connect_with(&self.options).await?;
-            sqlx::query!("select set_config('search_path', 'public', false) as path")
-                .fetch_one(&mut connection)
-                .await?;
-            Ok(connection)
+        self.attempt(|options| Box::pin(as_owner(options))).await
+    }
+
+    /// Attempts until one succeeds, one is answered with an error, or the time is up.
+    async fn attempt(
+        &self,
+        attempt: fn(Arc<PgConnectOptions>) -> Attempt,
+    ) -> Result<PgConnection, StoreError> {
+        let attempts = async {
+            let mut under_way = FuturesUnordered::new();
+            loop {
+                under_way.push(attempt(self.options.clone()));
+                if let Ok(Some(result)) = tokio::time::timeout(ATTEMPT_EVERY, under_way.next()).await {
+                    return result.map_err(StoreError::Connect);
+                }
+            }
         };
-        match tokio::time::timeout(CONNECT_WITHIN, connecting).await {
-            Ok(result) => result.map_err(StoreError::Connect),
-            Err(_) => Err(StoreError::Timeout(CONNECT_WITHIN)),
-        }
+        tokio::time::timeout(CONNECT_WITHIN, attempts)
+            .await
+            .unwrap_or(Err(StoreError::Timeout(CONNECT_WITHIN)))
     }
 
     pub(super) fn options(&self) -> &PgConnectOptions {
         &self.options
     }
+}
+
+type Attempt = Pin<Box<dyn Future<Output = Result<PgConnection, sqlx::Error>> + Send>>;
+
+/// SET ROLE does not take up a role's settings, so each connection is given its own.
+async fn as_service(options: Arc<PgConnectOptions>) -> Result<PgConnection, sqlx::Error> {
+    let mut connection = PgConnection::connect_with(&options).await?;
+    sqlx::query!(
+        "select set_config('role', 'rollcall_app', false) as role, \
+         set_config('statement_timeout', '4s', false) as statement, \
+         set_config('lock_timeout', '2s', false) as lock, \
+         set_config('jit', 'off', false) as jit, \
+         set_config('idle_in_transaction_session_timeout', '5s', false) as idle, \
+         set_config('default_transaction_isolation', 'read committed', false) as isolation"
+    )
+    .fetch_one(&mut connection)
+    .await?;
+    Ok(connection)
+}
+
+/// The search path is fixed: a user who is named like our schema would have that in front of it, and with it another
+/// table of migrations.
+async fn as_owner(options: Arc<PgConnectOptions>) -> Result<PgConnection, sqlx::Error> {
+    let mut connection = PgConnection::connect_with(&options).await?;
+    sqlx::query!("select set_config('search_path', 'public', false) as path")
+        .fetch_one(&mut connection)
+        .await?;
+    Ok(connection)
 }

@@ -3,14 +3,13 @@
 //! A cursor is a revision and the hash of the batch that ends there. A log that does not know that hash has another
 //! past than the reader's.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{
-    error::StoreError,
-    lane::{STATEMENT_WITHIN, bounded},
-};
+use super::{error::StoreError, lane::bounded};
 use crate::domain::{Change, Event, Revision};
 
 /// How many batches one poll brings at most: what comes in one answer must fit into memory.
@@ -42,9 +41,13 @@ pub enum Polled {
     Unknown,
 }
 
-pub async fn poll(connection: &mut PgConnection, cursor: &Cursor) -> Result<Polled, StoreError> {
+pub async fn poll(
+    connection: &mut PgConnection,
+    cursor: &Cursor,
+    within: Duration,
+) -> Result<Polled, StoreError> {
     let rows = bounded(
-        STATEMENT_WITHIN,
+        within,
         sqlx::query!(
             r#"
             select h.epoch, h.floor, clock_timestamp() as "now!", top.rev_to as "top?", page.rev_to as "to?",

@@ -13,5 +13,6 @@
 mod firstviscount;
 mod log;
 mod native;
+mod private_postgres;
 mod process;
 mod support;

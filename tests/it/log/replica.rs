@@ -13,7 +13,7 @@ use rollcall::{
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::Database;
+use crate::support::{Database, PATIENCE};
 
 pub struct Replica {
     pub log: Log,
@@ -73,7 +73,7 @@ impl Replica {
         let mut all = Vec::new();
         loop {
             let Polled::News { events, cursor: next, complete, .. } =
-                poll::poll(&mut connection, &cursor).await.unwrap()
+                poll::poll(&mut connection, &cursor, PATIENCE).await.unwrap()
             else {
                 panic!("the log does not know its own beginning");
             };
