@@ -97,6 +97,15 @@ sqlx: ready-to-test ## after a change of a query or a migration: write .sqlx ane
 	scripts/with-postgres.sh scripts/sqlx-prepare.sh
 
 ##@ Containers
+.PHONY: env
+env: ## write .env with random secrets for the containers; leaves an existing one alone
+	@if [ -e .env ] || [ -h .env ]; then echo ".env is there already and was left alone" >&2; exit 1; fi
+	@umask 077; set -eC; \
+	secret=$$(od -An -v -tx1 -N32 /dev/urandom | tr -d ' \n'); \
+	[ $${#secret} -eq 64 ] || { echo "no randomness to be had from /dev/urandom" >&2; exit 1; }; \
+	printf '# The database of docker-compose.yml. Settings of rollcall (.env.example) may stand here too.\nPOSTGRES_PASSWORD=%s\n' "$$secret" >.env
+	@echo "wrote .env with a random POSTGRES_PASSWORD"
+
 .PHONY: docker-up
 docker-up: ## start rollcall and PostgreSQL in containers
 	docker compose up -d

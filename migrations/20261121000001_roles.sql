@@ -6,16 +6,20 @@
 do $$
 declare
   role_name text;
+  is_new    boolean;
+  is_super  boolean := (select rolsuper from pg_roles where rolname = current_user);
 begin
   foreach role_name in array array['rollcall_owner', 'rollcall_app'] loop
-    if not exists (select from pg_roles where rolname = role_name) then
+    is_new := not exists (select from pg_roles where rolname = role_name);
+    if is_new then
       begin
         execute format('create role %I nologin', role_name);
       exception
         when duplicate_object or unique_violation then null;
       end;
     end if;
-    if not pg_has_role(current_user, role_name, 'member') then
+    -- from PostgreSQL 16 on whoever creates a role is its member, and still may not take it on
+    if (is_new and not is_super) or not pg_has_role(current_user, role_name, 'member') then
       begin
         execute format('grant %I to current_user', role_name);
       exception

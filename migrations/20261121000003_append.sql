@@ -24,7 +24,7 @@ begin
   perform ensure_partitions(first, first);
   told := json_build_object('reason', p_reason, 'epoch', head.epoch + 1, 'parent', top, 'known', p_known,
     'lost_from', case when p_known > p_ancestor then p_ancestor + 1 end,
-    'lost_to', case when p_known > p_ancestor then p_known end)::text;
+    'lost_to', case when p_known is distinct from p_ancestor then p_known end)::text;
   insert into events (revision, epoch, time, kind, service, instance, actor, origin, request_id, data)
     values (first, head.epoch + 1, happened, 'epoch_started', null, null, 'rollcall', 'rollcall', null, told);
   insert into batches values (gen_random_uuid(), head.epoch + 1, first, first,

@@ -52,7 +52,7 @@ impl From<StoreError> for AppError {
             | StoreError::Busy(_)
             | StoreError::NotMigrated => {
                 tracing::warn!(
-                    error = &error as &dyn std::error::Error,
+                    error = crate::telemetry::chain(&error),
                     "a read needs the database, which is away"
                 );
                 Self::Unavailable

@@ -48,7 +48,7 @@ impl Checker {
                 }
                 Some(done) = under_way.join_next() => match done {
                     Ok(id) => self.schedule.again(id),
-                    Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "a check failed to run"),
+                    Err(error) => tracing::error!(error = crate::telemetry::chain(&error), "a check failed to run"),
                 },
             }
         }
@@ -70,7 +70,7 @@ impl Checker {
                 Ok(()) | Err(AppError::Refused(_)) => {}
                 Err(error) => {
                     tracing::debug!(
-                        error = &error as &dyn std::error::Error,
+                        error = crate::telemetry::chain(&error),
                         "a verdict could not be written"
                     );
                 }

@@ -4,11 +4,11 @@
 //! runtime and says in plain words why something did not start. Exit codes: 0 orderly, 2 for a command line or
 //! settings that cannot be used, 1 for anything else.
 
+mod health;
 mod migrate;
 mod serve;
 
 use std::{
-    error::Error,
     io::{self, Write as _},
     process::ExitCode,
     time::Duration,
@@ -16,7 +16,10 @@ use std::{
 
 use clap::{Parser, Subcommand};
 
-use crate::settings::{self, Flags, Loaded, Settings, SettingsError};
+use crate::{
+    settings::{self, Flags, Loaded, Settings, SettingsError},
+    telemetry::chain_with,
+};
 
 const BAD_USAGE: u8 = 2;
 
@@ -38,6 +41,9 @@ enum Command {
     /// Bring the tables of the database up to date, and end
     #[command(long_about = migrate::ABOUT)]
     Migrate(Flags),
+    /// Ask a running registry whether it is ready
+    #[command(long_about = health::ABOUT)]
+    Health(health::Arguments),
 }
 
 const ABOUT: &str = "A service registry, health monitor and configuration service on PostgreSQL.\n\n\
@@ -55,6 +61,8 @@ enum Failure {
     Runtime(#[source] io::Error),
     #[error("cannot start the log")]
     Logging(#[from] crate::telemetry::LoggingError),
+    #[error(transparent)]
+    Health(#[from] health::HealthError),
     #[error(transparent)]
     Server(#[from] crate::server::ServeError),
     /// The same, when the log has told it already.
@@ -78,14 +86,17 @@ pub fn run() -> ExitCode {
     let ended = match arguments.command {
         Command::Serve(flags) => serve::run(flags),
         Command::Migrate(flags) => migrate::run(flags),
+        Command::Health(arguments) => health::run(arguments),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Logged) => ExitCode::FAILURE,
         Err(failure) => {
-            let _nobody_listens = writeln!(io::stderr(), "error: {}", chain(&failure, "\ncaused by: "));
+            let _nobody_listens = writeln!(io::stderr(), "error: {}", chain_with(&failure, "\ncaused by: "));
             match failure {
-                Failure::Settings(_) => ExitCode::from(BAD_USAGE),
+                Failure::Settings(_) | Failure::Health(health::HealthError::Address(_)) => {
+                    ExitCode::from(BAD_USAGE)
+                }
                 _ => ExitCode::FAILURE,
             }
         }
@@ -104,23 +115,6 @@ fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
     // Dropping it would wait for blocking work without end.
     runtime.shutdown_timeout(LAST_GRACE);
     Ok(result)
-}
-
-/// The error and its causes, each once: some errors repeat their cause in their own text.
-fn chain(error: &dyn Error, separator: &str) -> String {
-    let mut text = error.to_string();
-    let mut last = text.clone();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !last.ends_with(&next) {
-            text.push_str(separator);
-            text.push_str(&next);
-        }
-        last = next;
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]
@@ -142,19 +136,5 @@ mod tests {
         for setting in settings::documented() {
             assert!(help.contains(setting.name), "{}", setting.name);
         }
-    }
-
-    #[derive(Debug, thiserror::Error)]
-    #[error("the outer one: {0}")]
-    struct Repeating(#[source] Plain);
-
-    #[derive(Debug, thiserror::Error)]
-    #[error("the middle one")]
-    struct Plain(#[source] io::Error);
-
-    #[test]
-    fn a_chain_names_every_cause_once() {
-        let error = Repeating(Plain(io::Error::other("the root")));
-        assert_eq!(chain(&error, "\ncaused by: "), "the outer one: the middle one\ncaused by: the root");
     }
 }

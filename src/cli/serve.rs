@@ -1,6 +1,6 @@
 //! `rollcall serve`: the registry itself, until a signal ends it.
 
-use super::{Failure, block_on, chain, load};
+use super::{Failure, block_on, load};
 use crate::{server, settings::Flags, telemetry};
 
 pub const ABOUT: &str = "Run the registry until it is stopped (Ctrl-C or SIGTERM; a second one ends it at once).\n\n\
@@ -20,7 +20,7 @@ pub fn run(flags: Flags) -> Result<(), Failure> {
         tracing::warn!("{warning}");
     }
     block_on(server::serve(loaded))?.map_err(|error| {
-        tracing::error!(error = chain(&error, ": "), "rollcall stopped with an error");
+        tracing::error!(error = telemetry::chain(&error), "rollcall stopped with an error");
         Failure::Logged
     })
 }

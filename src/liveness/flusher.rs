@@ -48,7 +48,7 @@ impl Flusher {
                 Err(error) if healthy => {
                     healthy = false;
                     tracing::warn!(
-                        error = &error as &dyn std::error::Error,
+                        error = crate::telemetry::chain(&error),
                         "liveness cannot be flushed for now"
                     );
                 }

@@ -5,7 +5,7 @@
 //! the place in the log is held: a poll that hangs delays only itself.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
@@ -39,7 +39,10 @@ const POLL_WHEN_IDLE: Duration = Duration::from_millis(250);
 /// How long after the last news the log counts as busy.
 const BUSY_FOR: Duration = Duration::from_secs(1);
 /// How many batches are remembered.
-const TRAIL: usize = 1024;
+const TRAIL: i64 = 1024;
+const MOST_MARKS: usize = 1024;
+/// How many of them are kept over a restart.
+const MARKS_KEPT: usize = 64;
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_AT_MOST: Duration = Duration::from_millis(500);
 
@@ -77,14 +80,20 @@ struct Place {
 pub struct Anchor {
     pub log: Uuid,
     pub epoch: i32,
-    pub revision: Revision,
-    pub hash: Vec<u8>,
+    /// The last batches that were seen, ascending.
+    pub marks: Vec<Mark>,
+}
+
+impl Anchor {
+    pub fn revision(&self) -> Revision {
+        self.marks.last().map_or(0, |(revision, _)| *revision)
+    }
 }
 
 impl Place {
     fn note(&mut self, cursor: Cursor) {
         if let Some(hash) = &cursor.hash {
-            if self.trail.len() >= TRAIL {
+            if self.trail.len() >= MOST_MARKS {
                 self.trail.pop_front();
             }
             self.trail.push_back((cursor.revision, hash.clone()));
@@ -152,11 +161,12 @@ impl Follower {
                 self.rebuild(connection, rebuilds).await?;
                 continue;
             };
+            let asked_after = cursor.revision;
             let polled = match poll::poll(connection, &cursor, self.poll_within()).await {
                 Ok(polled) => polled,
                 Err(StoreError::Event(error)) => {
                     tracing::warn!(
-                        error = &error as &dyn std::error::Error,
+                        error = crate::telemetry::chain(&error),
                         "the view is loaded from the tables"
                     );
                     self.rebuild(connection, rebuilds).await?;
@@ -176,7 +186,12 @@ impl Follower {
                     } else {
                         PollResult::Events
                     });
+                    let reached = cursor.revision;
                     self.take_in(&events, cursor, rebuilds);
+                    if !events.is_empty() {
+                        let marks = epoch::marks(connection, asked_after, reached, TRAIL).await?;
+                        self.remember(marks, rebuilds);
+                    }
                     self.clock_ahead
                         .store((now - clock::now()).num_microseconds().unwrap_or(0), Ordering::Relaxed);
                     if complete {
@@ -185,11 +200,12 @@ impl Follower {
                     }
                 }
                 Polled::OtherEpoch { floor } => {
-                    self.meet_another_past(connection, &cursor, cursor.revision > floor).await?;
+                    let marks = self.marks();
+                    self.meet_another_past(connection, cursor.epoch, &marks, cursor.revision > floor).await?;
                     self.rebuild(connection, rebuilds).await?;
                 }
                 Polled::Unknown => {
-                    self.meet_another_past(connection, &cursor, true).await?;
+                    self.meet_another_past(connection, cursor.epoch, &self.marks(), true).await?;
                     self.rebuild(connection, rebuilds).await?;
                 }
             }
@@ -198,15 +214,16 @@ impl Follower {
 
     /// The last revision that this replica has seen.
     pub fn known(&self) -> Revision {
-        let anchored = self.anchor_lock().as_ref().map_or(0, |anchor| anchor.revision);
+        let anchored = self.anchor_lock().as_ref().map_or(0, Anchor::revision);
         self.lock().cursor.as_ref().map_or(anchored, |cursor| cursor.revision)
     }
 
     /// What to keep over a restart.
     pub fn anchor(&self) -> Option<Anchor> {
         let place = self.lock();
-        let Cursor { epoch, revision, hash } = place.cursor.clone()?;
-        Some(Anchor { log: place.log?, epoch, revision, hash: hash? })
+        let marks: Vec<Mark> = place.trail.iter().rev().take(MARKS_KEPT).rev().cloned().collect();
+        let epoch = place.cursor.as_ref()?.epoch;
+        if marks.is_empty() { None } else { Some(Anchor { log: place.log?, epoch, marks }) }
     }
 
     /// Where the view stands, and what it shows there. None before the first load.
@@ -254,6 +271,7 @@ impl Follower {
     /// Loads the whole state, unless somebody else has done so since `rebuilds` was read.
     async fn rebuild(&self, connection: &mut Connection, rebuilds: u64) -> Result<(), StoreError> {
         let loaded = self.load_and_compare(connection).await?;
+        let marks = epoch::marks(connection, 0, loaded.cursor.revision, TRAIL).await?;
         let mut place = self.lock();
         if place.rebuilds != rebuilds {
             return Ok(());
@@ -267,8 +285,8 @@ impl Follower {
         }
         self.metrics.followed_to(cursor.revision);
         place.log = Some(loaded.log);
-        place.trail.clear();
-        place.note(cursor);
+        place.trail = marks.into();
+        place.cursor = Some(cursor);
         place.rebuilds += 1;
         Ok(())
     }
@@ -279,11 +297,10 @@ impl Follower {
         let Some(anchor) = self.anchor_lock().clone() else { return Ok(loaded) };
         if anchor.log != loaded.log {
             tracing::warn!(known = %anchor.log, found = %loaded.log, "the database holds another log than at the last run");
-        } else if epoch::ancestor(connection, &[(anchor.revision, anchor.hash.clone())]).await? == 0 {
-            let cursor = Cursor { epoch: anchor.epoch, revision: anchor.revision, hash: Some(anchor.hash) };
+        } else if epoch::ancestor(connection, &anchor.marks).await? != Some(anchor.revision()) {
             // what was known may be of an older epoch than the log's: raised already, if as high
-            let expected = Cursor { epoch: loaded.cursor.epoch, ..cursor };
-            self.meet_another_past(connection, &expected, anchor.revision > loaded.floor).await?;
+            let raise = anchor.revision() > loaded.floor;
+            self.meet_another_past(connection, loaded.cursor.epoch, &anchor.marks, raise).await?;
             *self.anchor_lock() = None;
             return load::load(connection).await;
         }
@@ -296,28 +313,41 @@ impl Follower {
     async fn meet_another_past(
         &self,
         connection: &mut Connection,
-        cursor: &Cursor,
+        epoch: i32,
+        marks: &[Mark],
         raise: bool,
     ) -> Result<(), StoreError> {
-        let marks = {
-            let place = self.lock();
-            let own = cursor.hash.clone().map(|hash| (cursor.revision, hash));
-            place.trail.iter().cloned().chain(own).collect::<Vec<_>>()
-        };
-        let ancestor = epoch::ancestor(connection, &marks).await?;
-        let raised =
-            raise && epoch::raise(connection, cursor.epoch, cursor.revision, ancestor, self.replica).await?;
-        if cursor.revision > ancestor {
-            tracing::error!(
-                lost_from = ancestor + 1,
-                lost_to = cursor.revision,
+        let known = marks.last().map_or(0, |(revision, _)| *revision);
+        let ancestor = epoch::ancestor(connection, marks).await?;
+        let raised = raise && epoch::raise(connection, epoch, known, ancestor, self.replica).await?;
+        match ancestor {
+            Some(ancestor) if ancestor == known => {
+                tracing::warn!(revision = known, raised, "the log has begun another epoch");
+            }
+            _ => tracing::error!(
+                lost_from = ancestor.map(|ancestor| ancestor + 1),
+                lost_to = known,
                 raised,
                 "the database has lost changes that this replica had seen: it is another one, or an older copy"
-            );
-        } else {
-            tracing::warn!(revision = cursor.revision, raised, "the log has begun another epoch");
+            ),
         }
         Ok(())
+    }
+
+    fn marks(&self) -> Vec<Mark> {
+        self.lock().trail.iter().cloned().collect()
+    }
+
+    /// Keeps the batches that came in one answer, for the day when the log turns out to have another past.
+    fn remember(&self, marks: Vec<Mark>, rebuilds: u64) {
+        let mut place = self.lock();
+        if place.rebuilds == rebuilds {
+            let mut trail: BTreeMap<Revision, Vec<u8>> = place.trail.drain(..).chain(marks).collect();
+            while trail.len() > MOST_MARKS {
+                trail.pop_first();
+            }
+            place.trail = trail.into_iter().collect();
+        }
     }
 
     /// A poll takes a millisecond: one that is not answered soon has most likely met a dead connection. Where the
@@ -360,7 +390,7 @@ impl Follower {
                 Err(error) => {
                     if retry == RETRY_FIRST {
                         tracing::warn!(
-                            error = &error as &dyn std::error::Error,
+                            error = crate::telemetry::chain(&error),
                             "the log cannot be followed for now"
                         );
                     }

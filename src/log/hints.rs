@@ -29,7 +29,7 @@ pub async fn run_notifier(
         }
         let revision = *written.borrow_and_update();
         if let Err(error) = send(&mut lane, revision).await {
-            tracing::debug!(error = &error as &dyn std::error::Error, "a hint was not sent");
+            tracing::debug!(error = crate::telemetry::chain(&error), "a hint was not sent");
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(RETRY_AFTER) => {}
@@ -59,7 +59,7 @@ pub async fn run_listener(database: Database, follower: Arc<Follower>, stop: Can
         tokio::select! {
             () = stop.cancelled() => return,
             result = heard_until_gap => if let Err(error) = result {
-                tracing::debug!(error = &error as &dyn std::error::Error, "hints cannot be heard for now");
+                tracing::debug!(error = crate::telemetry::chain(&error), "hints cannot be heard for now");
             },
         }
         tokio::select! {

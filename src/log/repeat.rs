@@ -43,7 +43,7 @@ impl IdempotencyKey {
         }
         let revision = kept.event.revision;
         let row = read(&kept.answer).map_err(|error| {
-            tracing::error!(error = &error as &dyn std::error::Error, "a kept answer cannot be read");
+            tracing::error!(error = crate::telemetry::chain(&error), "a kept answer cannot be read");
             WriteError::Rejected
         })?;
         let row = row.map(|row| at_revision(row, Some(revision)));

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::follower::{Anchor, Follower};
+use crate::domain::Revision;
 use crate::store::{Database, Lane, StoreError, idempotency};
 
 const EVERY: Duration = Duration::from_secs(1);
@@ -29,8 +30,8 @@ pub struct AnchorFile {
 struct Kept {
     log: Uuid,
     epoch: i32,
-    revision: i64,
-    hash: String,
+    /// Revisions and the hashes of the batches that end there, in hexadecimal digits.
+    marks: Vec<(Revision, String)>,
 }
 
 impl AnchorFile {
@@ -49,8 +50,9 @@ impl AnchorFile {
             }
         };
         let kept = serde_json::from_str::<Kept>(&text).ok();
-        let anchor = kept.and_then(|Kept { log, epoch, revision, hash }| {
-            Some(Anchor { log, epoch, revision, hash: from_hex(&hash)? })
+        let anchor = kept.and_then(|Kept { log, epoch, marks }| {
+            let marks = marks.into_iter().map(|(revision, hash)| Some((revision, from_hex(&hash)?)));
+            Some(Anchor { log, epoch, marks: marks.collect::<Option<_>>()? })
         });
         if anchor.is_none() {
             self.complain(&io::Error::from(io::ErrorKind::InvalidData), "is not understood, and passed over");
@@ -63,8 +65,9 @@ impl AnchorFile {
         if self.written.as_ref() == Some(&anchor) {
             return Ok(());
         }
-        let Anchor { log, epoch, revision, ref hash } = anchor;
-        let kept = Kept { log, epoch, revision, hash: to_hex(hash) };
+        let Anchor { log, epoch, ref marks } = anchor;
+        let marks = marks.iter().map(|(revision, hash)| (*revision, to_hex(hash))).collect();
+        let kept = Kept { log, epoch, marks };
         let new = self.path.with_extension(format!("{}.new", std::process::id()));
         if let Some(folder) = self.path.parent() {
             tokio::fs::create_dir_all(folder).await?;
@@ -76,7 +79,7 @@ impl AnchorFile {
     }
 
     fn complain(&self, error: &io::Error, what: &str) {
-        tracing::warn!(error = error as &dyn std::error::Error, file = %self.path.display(), "the anchor {what}");
+        tracing::warn!(error = crate::telemetry::chain(error), file = %self.path.display(), "the anchor {what}");
     }
 }
 
@@ -108,7 +111,7 @@ pub async fn run_upkeep(
             && let Err(error) = forget(&mut lane).await
         {
             tracing::debug!(
-                error = &error as &dyn std::error::Error,
+                error = crate::telemetry::chain(&error),
                 "old idempotency keys were not forgotten"
             );
         }
@@ -145,7 +148,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut file = AnchorFile::within(&folder.path().join("deep"));
         assert_eq!(file.read(), None);
-        let anchor = Anchor { log: Uuid::nil(), epoch: 2, revision: 1_000_000_007, hash: vec![0, 15, 255] };
+        let anchor = Anchor {
+            log: Uuid::nil(),
+            epoch: 2,
+            marks: vec![(7, vec![]), (1_000_000_007, vec![0, 15, 255])],
+        };
         file.write(anchor.clone()).await.unwrap();
         assert_eq!(AnchorFile::within(&folder.path().join("deep")).read(), Some(anchor));
         for broken in ["", "{}", r#"{"log":"x"}"#] {

@@ -158,10 +158,10 @@ impl Writer {
                 Err(_) => break,
             }
         }
-        self.follower.metrics().queue_length(self.queue.len() + self.again.len());
         let take = self.again.len().min(LARGEST_BATCH);
         let mut gathered: Vec<Pending> = self.again.drain(..take).collect();
         gathered.retain(|pending| pending.state.take());
+        self.follower.metrics().queue_length(self.queue.len() + self.again.len());
         // A batch that the database refuses is halved until the guilty command stands alone.
         let mut parts = vec![gathered];
         while let Some(part) = parts.pop() {
@@ -175,7 +175,7 @@ impl Writer {
                     self.database.metrics().query_failed();
                     if part.len() == 1 {
                         tracing::error!(
-                            error = &error as &dyn std::error::Error,
+                            error = crate::telemetry::chain(&error),
                             "a change was refused by the database"
                         );
                         part.drain(..).for_each(|pending| pending.reply(Err(WriteError::Rejected)));
@@ -245,10 +245,7 @@ impl Writer {
         let settlement = Settlement::of(&batch, &outcomes, span.as_ref());
         if let Err(error) = self.show(connection, &cursor, &settlement.events, span.as_ref()).await {
             // It is written, and this replica's view does not have it yet; the follower goes on trying.
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "a written batch could not be read back"
-            );
+            tracing::warn!(error = crate::telemetry::chain(&error), "a written batch could not be read back");
         }
         self.explain(&cursor, &outcomes, span.as_ref());
         let mut lost = Vec::new();
@@ -329,7 +326,7 @@ impl Writer {
                     if lost.is_none() {
                         lost = Some(Instant::now());
                         tracing::warn!(
-                            error = &error as &dyn std::error::Error, batch = %batch.id,
+                            error = crate::telemetry::chain(&error), batch = %batch.id,
                             "the outcome of a batch is unknown: it is asked for"
                         );
                     }
@@ -391,7 +388,7 @@ impl Writer {
     async fn wait_for_database(&mut self, commands: Vec<Pending>, error: &StoreError) {
         self.pen = None;
         if self.retry == RETRY_FIRST {
-            tracing::warn!(error = error as &dyn std::error::Error, "changes cannot be written for now");
+            tracing::warn!(error = crate::telemetry::chain(error), "changes cannot be written for now");
         }
         self.put_back(commands);
         self.drop_impatient();

@@ -36,7 +36,7 @@ impl HttpProbe {
         // A machine without root certificates can still ask by plain HTTP.
         let client = builder().build().or_else(|error| {
             tracing::warn!(
-                error = &error as &dyn std::error::Error,
+                error = crate::telemetry::chain(&error),
                 "no root certificates were found: health checks by https will fail"
             );
             builder().tls_certs_only([]).build()

@@ -31,10 +31,7 @@ pub(super) async fn serve(socket: TcpListener, router: Router, stop: Cancellatio
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "a connection could not be accepted"
-                );
+                tracing::warn!(error = crate::telemetry::chain(&error), "a connection could not be accepted");
                 tokio::time::sleep(ACCEPT_RETRY).await;
                 continue;
             }
@@ -60,7 +57,7 @@ pub(super) async fn serve(socket: TcpListener, router: Router, stop: Cancellatio
 
 fn prepare(stream: TcpStream) -> TokioIo<TcpStream> {
     if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(error = &error as &dyn std::error::Error, "a connection cannot be made prompt");
+        tracing::debug!(error = crate::telemetry::chain(&error), "a connection cannot be made prompt");
     }
     TokioIo::new(stream)
 }

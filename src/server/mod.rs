@@ -281,7 +281,7 @@ async fn shape(
                 if !told {
                     told = true;
                     tracing::warn!(
-                        error = &error as &dyn std::error::Error,
+                        error = crate::telemetry::chain(&error),
                         database = database.describe(),
                         "the database cannot be reached yet"
                     );

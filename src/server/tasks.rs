@@ -5,6 +5,7 @@ use std::{future::Future, time::Duration};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::error::ServeError;
+use crate::telemetry::chain;
 
 /// The tasks of one stage of the stop.
 pub(super) struct Tasks {
@@ -56,7 +57,7 @@ impl Tasks {
             let fault = match handle.await {
                 Ok(Ok(())) if may_end || stop.is_cancelled() => return,
                 Ok(Ok(())) => "it ended by itself".to_owned(),
-                Ok(Err(error)) => describe(&error),
+                Ok(Err(error)) => chain(&error),
                 Err(panic) => panic.to_string(),
             };
             tracing::error!(task = name, fault, "a background task failed");
@@ -70,14 +71,4 @@ impl Tasks {
         self.tracker.close();
         tokio::time::timeout(within, self.tracker.wait()).await.is_ok()
     }
-}
-
-fn describe(error: &ServeError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
 }

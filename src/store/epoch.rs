@@ -12,13 +12,34 @@ use crate::domain::Revision;
 /// A place in the log: the end of a batch, and its hash.
 pub type Mark = (Revision, Vec<u8>);
 
-/// The newest of the marks that the log knows, 0 where it knows none: up to there the reader's past is the log's.
-pub async fn ancestor(connection: &mut PgConnection, marks: &[Mark]) -> Result<Revision, StoreError> {
+/// The newest marks after `after` and up to `to`, at most `most`.
+pub async fn marks(
+    connection: &mut PgConnection,
+    after: Revision,
+    to: Revision,
+    most: i64,
+) -> Result<Vec<Mark>, StoreError> {
+    let rows = bounded(
+        STATEMENT_WITHIN,
+        sqlx::query!(
+            "select rev_to, hash from rollcall.batches where rev_to > $1 and rev_to <= $2 order by rev_to desc limit $3",
+            after,
+            to,
+            most,
+        )
+        .fetch_all(connection),
+    )
+    .await?;
+    Ok(rows.into_iter().rev().map(|row| (row.rev_to, row.hash)).collect())
+}
+
+/// The newest of the marks that the log knows: up to there the reader's past is the log's. None where it knows none.
+pub async fn ancestor(connection: &mut PgConnection, marks: &[Mark]) -> Result<Option<Revision>, StoreError> {
     let (revisions, hashes): (Vec<i64>, Vec<Vec<u8>>) = marks.iter().cloned().unzip();
     bounded(
         STATEMENT_WITHIN,
         sqlx::query_scalar!(
-            r#"select coalesce(max(b.rev_to), 0) as "ancestor!"
+            r#"select max(b.rev_to) as "ancestor?"
                from unnest($1::bigint[], $2::bytea[]) m(revision, hash)
                join rollcall.batches b on b.rev_to = m.revision and b.hash = m.hash"#,
             &revisions,
@@ -34,7 +55,7 @@ pub async fn raise(
     connection: &mut PgConnection,
     expected: i32,
     known: Revision,
-    ancestor: Revision,
+    ancestor: Option<Revision>,
     replica: Uuid,
 ) -> Result<bool, StoreError> {
     let raised = bounded(

@@ -2,12 +2,14 @@
 //!
 //! Invariant: nothing a client sends can forge a log line, steer a terminal or grow the number of series.
 
+mod chain;
 mod families;
 mod labels;
 mod logging;
 mod metrics;
 
 pub use self::{
+    chain::{chain, chain_with},
     families::{CommandOutcome, PollResult},
     labels::ServiceLabels,
     logging::{LoggingError, init_logging},

@@ -9,13 +9,14 @@ use std::{
     convert::Infallible,
     panic::AssertUnwindSafe,
     pin::Pin,
+    sync::Arc,
     task::{self, Poll},
     time::Instant,
 };
 
 use axum::{
     extract::{MatchedPath, Request},
-    http::{HeaderValue, Method, StatusCode, Uri, header::CONTENT_TYPE},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header::CONTENT_TYPE},
     response::{IntoResponse as _, Response},
 };
 use futures_util::FutureExt as _;
@@ -34,13 +35,17 @@ use crate::{domain::Violation, telemetry::Metrics};
 pub struct Envelope {
     pub metrics: Metrics,
     pub door: &'static str,
+    /// What every answer carries: refusals are given it here, the others have it already.
+    pub stamp: Stamp,
 }
+
+pub type Stamp = Arc<dyn Fn(&mut HeaderMap) + Send + Sync>;
 
 impl<S> Layer<S> for Envelope {
     type Service = Enveloped<S>;
 
     fn layer(&self, inner: S) -> Enveloped<S> {
-        Enveloped { inner, metrics: self.metrics.clone(), door: self.door }
+        Enveloped { inner, metrics: self.metrics.clone(), door: self.door, stamp: self.stamp.clone() }
     }
 }
 
@@ -49,6 +54,7 @@ pub struct Enveloped<S> {
     inner: S,
     metrics: Metrics,
     door: &'static str,
+    stamp: Stamp,
 }
 
 impl<S> Service<Request> for Enveloped<S>
@@ -69,20 +75,20 @@ where
         if !is_sound_path(request.uri().path()) {
             let fault = Violation::new("path", "has escapes that are broken or not UTF-8");
             let response = Problem::bad_parameter(vec![fault]).into_response();
-            let response = asked.close(&self.metrics, response);
+            let response = asked.close(&self.metrics, &self.stamp, response);
             return Box::pin(std::future::ready(Ok(response)));
         }
         let context = Context { door: self.door, request_id: asked.request_id.clone() };
         request.extensions_mut().insert(context);
         let answer = self.inner.call(request);
-        let metrics = self.metrics.clone();
+        let (metrics, stamp) = (self.metrics.clone(), self.stamp.clone());
         Box::pin(async move {
             let response = match AssertUnwindSafe(answer).catch_unwind().await {
                 Ok(Ok(response)) => response,
                 Ok(Err(impossible)) => match impossible {},
                 Err(panic) => Problem::internal(Some(Panicked::from(&*panic).into())).into_response(),
             };
-            Ok(asked.close(&metrics, response))
+            Ok(asked.close(&metrics, &stamp, response))
         })
     }
 }
@@ -109,7 +115,7 @@ impl Asked {
         }
     }
 
-    fn close(self, metrics: &Metrics, mut response: Response) -> Response {
+    fn close(self, metrics: &Metrics, stamp: &Stamp, mut response: Response) -> Response {
         let problem = response.extensions_mut().remove::<Problem>().or_else(|| unexplained(&response));
         if let Some(problem) = problem {
             let (id, path) = (self.request_id.as_str(), self.uri.path());
@@ -119,6 +125,7 @@ impl Asked {
             for (name, value) in &given {
                 response.headers_mut().entry(name).or_insert_with(|| value.clone());
             }
+            stamp(response.headers_mut());
         }
         response.headers_mut().insert(X_REQUEST_ID, self.request_id.header());
         if let Some(traceparent) = self.traceparent {
@@ -185,7 +192,7 @@ mod tests {
                 .route("/caller/{name}", get(caller))
                 .route("/refuses", get(async || Problem::invalid(Vec::new()).with_member("more", 1)))
                 .fallback(async || Problem::no_such_route())
-                .layer(Envelope { metrics: metrics.clone(), door: "test" }),
+                .layer(Envelope { metrics: metrics.clone(), door: "test", stamp: Arc::new(|_| ()) }),
         )
     }
 

@@ -16,7 +16,7 @@ use super::error::internal;
 use crate::{
     app::{App, AppError, Consistency, Snapshot},
     domain::{Fault, Revision},
-    doors::kit::{IfNoneMatch, Params, Problem},
+    doors::kit::{IfNoneMatch, Params, Problem, envelope::Stamp},
 };
 
 pub const X_ROLLCALL_REVISION: HeaderName = HeaderName::from_static("x-rollcall-revision");
@@ -71,6 +71,15 @@ pub fn written_at(revision: Revision, answer: impl IntoResponse) -> Response {
     let mut response = answer.into_response();
     response.headers_mut().insert(X_ROLLCALL_REVISION, HeaderValue::from(revision));
     response
+}
+
+/// Gives a refusal what every answer carries, as far as it is known.
+pub fn stamp(app: App) -> Stamp {
+    Arc::new(move |headers| {
+        let Ok(snapshot) = app.snapshot() else { return };
+        headers.entry(X_ROLLCALL_REVISION).or_insert_with(|| HeaderValue::from(snapshot.revision()));
+        headers.entry(X_ROLLCALL_AGE).or_insert_with(|| HeaderValue::from(app.age_ms()));
+    })
 }
 
 pub fn json(status: StatusCode, value: &impl Serialize) -> Result<Response, Problem> {

@@ -41,7 +41,7 @@ pub fn router(app: App) -> Router {
         .route("/docs", get(openapi::page))
         .route("/docs/{*part}", get(openapi::part))
         .fallback(async || Problem::no_such_route())
-        .layer(Envelope { metrics: app.metrics().clone(), door: "native" })
+        .layer(Envelope { metrics: app.metrics().clone(), door: "native", stamp: answer::stamp(app.clone()) })
         .with_state(app);
     with_or_without_slash(router)
 }

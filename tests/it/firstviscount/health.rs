@@ -2,7 +2,9 @@
 
 use futures_util::future::join_all;
 
-use crate::support::{TestApp, id_of, service};
+use serde_json::Value;
+
+use crate::support::{TestApp, id_of, is_time, service};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn failures_degrade_then_make_unhealthy_and_a_success_heals() {
@@ -110,11 +112,18 @@ async fn a_report_must_say_true_or_false() {
 async fn the_health_of_one_service_can_be_read() {
     let app = TestApp::start().await;
     let path = app.path_of(&service("read", 80)).await;
-    assert_eq!(app.body(&format!("{path}/health")).await["status"], "unknown");
+    let health = format!("{path}/health");
+    let unknown = app.body(&health).await;
+    assert_eq!(unknown["status"], "unknown");
+    assert_eq!(unknown["last_check"], Value::Null, "{unknown}");
     app.report(&path, false).await.answered(200);
-    assert_eq!(app.body(&format!("{path}/health")).await["status"], "degraded");
+    let degraded = app.body(&health).await;
+    assert_eq!(degraded["status"], "degraded");
+    assert_eq!(degraded["health_check_failures"], 1);
+    assert!(is_time(&degraded["last_check"]), "{degraded}");
     app.report(&path, true).await.answered(200);
-    let health = app.body(&format!("{path}/health")).await;
-    assert_eq!(health["status"], "healthy");
-    assert!(health.to_string().contains("last_"), "the last check is told: {health}");
+    let healthy = app.body(&health).await;
+    assert_eq!(healthy["status"], "healthy");
+    assert_eq!(healthy["error"], Value::Null, "{healthy}");
+    assert!(healthy["last_check"].as_str() > degraded["last_check"].as_str(), "{healthy}");
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, HealthTarget, PATIENCE, TestApp, service, static_service, wait_until};
+use crate::support::{Answer, HealthTarget, PATIENCE, TestApp, is_time, service, static_service, wait_until};
 
 const OK: Answer = Answer::Status(200);
 
@@ -57,7 +57,16 @@ async fn a_service_that_answers_503_becomes_degraded() {
     assert_eq!(target.times_asked(), 1);
     assert_eq!(app.names("/discover/ill").await, [""; 0]);
     let health = app.body(&format!("{path}/health")).await;
-    assert!(health.to_string().contains("503"), "the health tells why: {health}");
+    assert!(
+        health["error"].as_str().is_some_and(|error| error.contains("503")),
+        "the health tells why: {health}"
+    );
+    assert!(health["response_time_ms"].as_f64().is_some_and(|time| time > 0.0), "{health}");
+    assert!(is_time(&health["last_check"]), "{health}");
+    let check = &health["checks"][0];
+    assert_eq!(check["failures"], 1);
+    let run = |field: &str| chrono::DateTime::parse_from_rfc3339(check[field].as_str().unwrap()).unwrap();
+    assert_eq!(run("next_run_at") - run("last_run_at"), chrono::TimeDelta::seconds(30), "{check}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -122,6 +131,19 @@ async fn a_service_at_an_ipv6_address_is_asked() {
     body["host"] = json!("::1");
     let path = app.path_of(&body).await;
     becomes(&app, &path, "healthy").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_long_answer_at_most_four_kibibytes_are_kept() {
+    let app = TestApp::start_checking().await;
+    for (status, becoming) in [(200, "healthy"), (503, "degraded")] {
+        let target = HealthTarget::start(Answer::Long(status, 32 * 1024 * 1024)).await;
+        let path = app.path_of(&service("talkative", target.port())).await;
+        becomes(&app, &path, becoming).await;
+        let health = app.body(&format!("{path}/health")).await;
+        let output = health["checks"][0]["output"].as_str().unwrap_or_default();
+        assert!(output.len() <= 4096, "{} bytes", output.len());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -191,7 +191,19 @@ async fn all_configurations_can_be_listed() {
     app.put("/api/v1/config/cart").json(&json!({ "a": "of the cart" })).await.answered(201);
     app.put("/api/v1/config/gone").json(&json!({ "a": "of the past" })).await.answered(201);
     app.delete("/api/v1/config/gone").await.answered(204);
-    let list = app.body("/api/v1/config").await.to_string();
-    assert!(list.contains("of the shop") && list.contains("of the cart"), "{list}");
-    assert!(!list.contains("of the past"), "{list}");
+    app.put(&format!("{SHOP}?environment=prod"))
+        .json(&json!({ "a": "of the shop's prod" }))
+        .await
+        .answered(201);
+    let list = app.array("/api/v1/config").await;
+    let contents: Vec<&Value> = list.iter().map(|entry| &entry["content"]["a"]).collect();
+    assert_eq!(contents, ["of the cart", "of the shop", "of the shop's prod"]);
+    for entry in &list {
+        let path = format!(
+            "/api/v1/config/{}?environment={}",
+            entry["service"].as_str().unwrap(),
+            entry["environment"].as_str().unwrap()
+        );
+        assert_eq!(app.body(&path).await, *entry);
+    }
 }

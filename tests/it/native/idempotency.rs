@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use serde_json::json;
 
-use crate::support::{TestApp, id_of, service};
+use crate::support::{TestApp, id_of, service, static_service};
 
 const REGISTER: &str = "/api/v1/services/register";
 const KEY: &str = "idempotency-key";
@@ -74,4 +74,27 @@ async fn every_kind_of_write_takes_a_key() {
         assert_eq!(gone.status, 204, "round {round}");
     }
     app.delete(&path).header(KEY, "another").await.problem(404);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_was_refused_may_be_put_right_under_its_key() {
+    let app = TestApp::start().await;
+    let mut body = static_service("late", 80);
+    body["port"] = json!(0);
+    app.register(&body).header(KEY, "k-1").await.blames("port");
+    body["port"] = json!(80);
+    app.register(&body).header(KEY, "k-1").await.answered(201);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_is_remembered_over_a_restart() {
+    let app = TestApp::start().await;
+    let first = app.register(&static_service("kept", 80)).header(KEY, "k-1").await.answered(201).json();
+    app.delete(&format!("/api/v1/services/{}", id_of(&first))).await.answered(204);
+    let database = app.database().clone();
+    app.stop().await;
+    let app = TestApp::start_on(&database).await;
+    let again = app.register(&static_service("kept", 80)).header(KEY, "k-1").await.answered(201).json();
+    assert_eq!(again["id"], first["id"]);
+    assert!(app.array("/api/v1/services").await.is_empty(), "it was carried out once, and undone");
 }

@@ -3,4 +3,5 @@
 mod durability;
 mod migration;
 mod outage;
+mod replicas;
 mod stopping;

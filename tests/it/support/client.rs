@@ -219,10 +219,8 @@ impl Reply {
     #[track_caller]
     pub fn refused_for(&self, current: &Value) {
         let problem = self.problem(412);
-        let tag = format!("\"{current}\"");
-        let told = ["current_version", "version"].iter().any(|field| problem[*field] == *current)
-            || self.headers.get("etag").is_some_and(|etag| etag.as_bytes() == tag.as_bytes());
-        assert!(told, "the current version {current} is not told: {problem} {:?}", self.headers);
+        assert_eq!(problem["current_version"], *current, "in {problem}");
+        assert_eq!(self.header("etag"), format!("\"{current}\""));
     }
 }
 

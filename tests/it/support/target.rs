@@ -16,6 +16,8 @@ use tokio::task::JoinSet;
 #[derive(Clone, Copy, PartialEq)]
 pub enum Answer {
     Status(u16),
+    /// With a body of so many bytes.
+    Long(u16, usize),
     /// Takes the request and says nothing, until it is switched to something else.
     Silence,
 }
@@ -89,9 +91,11 @@ async fn reply(
 ) -> Result<Response<Body>, Infallible> {
     asked.lock().unwrap().push(request.uri().to_string());
     let answer = answers.wait_for(|answer| *answer != Answer::Silence).await.map(|answer| *answer);
-    let Ok(Answer::Status(status)) = answer else {
+    let (status, body) = match answer {
+        Ok(Answer::Status(status)) => (status, "{}".to_owned()),
+        Ok(Answer::Long(status, size)) => (status, "x".repeat(size)),
         // The test is over, and its target with it.
-        return Ok(Response::new(Body::empty()));
+        Ok(Answer::Silence) | Err(_) => (500, String::new()),
     };
-    Ok(Response::builder().status(status).body(Body::from("{}")).unwrap())
+    Ok(Response::builder().status(status).body(Body::from(body)).unwrap())
 }

@@ -1,0 +1,182 @@
+//! `rollcall health`: asks a running registry whether it is ready, and says so by the exit code. For containers and
+//! service managers, whose machines may have no other HTTP client.
+//!
+//! One request by hand over one connection: all that is wanted of the answer is its status line.
+
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+use url::{Host, Url};
+
+use super::{Failure, block_on, load};
+use crate::settings::Flags;
+
+pub const ABOUT: &str = "Ask a running registry whether it is ready.\n\n\
+    The exit code is 0 when GET /health/ready answers 200, 1 when it does not, and 2 when there is no address to \
+    ask. It asks at ROLLCALL_ADDR, else where `rollcall serve` listens with the same settings.";
+
+const ADDR: &str = "ROLLCALL_ADDR";
+/// Whoever asks again and again has no use for a later answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+/// More than the answer ever has.
+const MOST_OF_AN_ANSWER: u64 = 16 * 1024;
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    #[arg(
+        long,
+        value_name = "URL",
+        help = "Where to ask, such as http://127.0.0.1:8081 [env: ROLLCALL_ADDR]"
+    )]
+    addr: Option<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum HealthError {
+    #[error("{ADDR} is {0:?}, but it takes http://host:port")]
+    Address(String),
+    #[error("{place} cannot be asked")]
+    Unreachable { place: String, source: std::io::Error },
+    #[error("{place} did not answer in time")]
+    Silent { place: String },
+    #[error("{place} is not ready: {answer}")]
+    NotReady { place: String, answer: String },
+}
+
+pub fn run(arguments: Arguments) -> Result<(), Failure> {
+    let given = arguments.addr.or_else(|| std::env::var(ADDR).ok()).filter(|addr| !addr.trim().is_empty());
+    let place = match given {
+        Some(addr) => place_of(&addr)?,
+        None => reachable(load(Flags::default())?.settings.listen),
+    };
+    block_on(ask(&place, ANSWER_WITHIN))??;
+    Ok(())
+}
+
+/// From `http://host:port`, or without the scheme, to `host:port`.
+fn place_of(addr: &str) -> Result<String, HealthError> {
+    let wrong = || HealthError::Address(addr.to_owned());
+    let bare = addr.trim();
+    let whole = if bare.contains("://") { bare.to_owned() } else { format!("http://{bare}") };
+    let url = Url::parse(&whole).map_err(|_| wrong())?;
+    if url.scheme() != "http" || !url.username().is_empty() || url.password().is_some() {
+        return Err(wrong());
+    }
+    let port = url.port_or_known_default().ok_or_else(wrong)?;
+    match url.host().ok_or_else(wrong)? {
+        Host::Ipv6(ip) => Ok(format!("[{ip}]:{port}")),
+        host => Ok(format!("{host}:{port}")),
+    }
+}
+
+/// Nobody can connect to "all addresses", where a server may well listen.
+fn reachable(listen: SocketAddr) -> String {
+    let ip = match listen {
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        other => other.ip(),
+    };
+    SocketAddr::new(ip, listen.port()).to_string()
+}
+
+async fn ask(place: &str, within: Duration) -> Result<(), HealthError> {
+    let answered = match tokio::time::timeout(within, answer_of(place)).await {
+        Ok(Ok(answered)) => answered,
+        Ok(Err(source)) => return Err(HealthError::Unreachable { place: place.to_owned(), source }),
+        Err(_) => return Err(HealthError::Silent { place: place.to_owned() }),
+    };
+    let text = String::from_utf8_lossy(&answered);
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+    let status = head.lines().next().unwrap_or_default();
+    if status.starts_with("HTTP/1.1 200 ") {
+        return Ok(());
+    }
+    let answer = format!("{status} {}", body.trim()).replace(char::is_control, " ");
+    Err(HealthError::NotReady { place: place.to_owned(), answer })
+}
+
+async fn answer_of(place: &str) -> std::io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect(place).await?;
+    let request = format!("GET /health/ready HTTP/1.1\r\nHost: {place}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    stream.take(MOST_OF_AN_ANSWER).read_to_end(&mut answer).await?;
+    Ok(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn an_address_may_leave_out_what_goes_without_saying() {
+        for (addr, place) in [
+            ("http://127.0.0.1:8081", "127.0.0.1:8081"),
+            (" http://registry.example:9000/ ", "registry.example:9000"),
+            ("registry:9000", "registry:9000"),
+            ("[::1]:9000", "[::1]:9000"),
+            ("http://registry", "registry:80"),
+        ] {
+            assert_eq!(place_of(addr).expect(addr), place);
+        }
+        for addr in ["https://registry", "http://", "http://u:p@registry", "a b", "registry:port"] {
+            assert!(matches!(place_of(addr), Err(HealthError::Address(_))), "{addr}");
+        }
+    }
+
+    #[test]
+    fn where_all_addresses_are_listened_on_loopback_is_asked() {
+        for (listen, place) in
+            [("0.0.0.0:8081", "127.0.0.1:8081"), ("[::]:8081", "[::1]:8081"), ("10.0.0.7:80", "10.0.0.7:80")]
+        {
+            assert_eq!(reachable(listen.parse().expect(listen)), place);
+        }
+    }
+
+    /// What comes of asking a server that gives this answer and closes, or none and does not.
+    async fn asked(answer: &str) -> Result<(), HealthError> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let place = listener.local_addr().expect("an address").to_string();
+        let answering = async {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            let mut request = [0; 512];
+            let length = stream.read(&mut request).await.expect("a request");
+            assert!(request[..length].starts_with(b"GET /health/ready HTTP/1.1\r\n"));
+            stream.write_all(answer.as_bytes()).await.expect("somebody who reads");
+            if !answer.is_empty() {
+                drop(stream);
+            }
+            std::future::pending().await
+        };
+        tokio::select! {
+            result = ask(&place, Duration::from_millis(500)) => result,
+            never = answering => never,
+        }
+    }
+
+    #[tokio::test]
+    async fn only_200_is_ready() {
+        assert!(asked("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").await.is_ok());
+        let ill = "HTTP/1.1 503 Service Unavailable\r\n\r\n{\"view\":\"loading\"}\u{1b}";
+        let error = asked(ill).await.expect_err("not ready").to_string();
+        assert!(error.ends_with("HTTP/1.1 503 Service Unavailable {\"view\":\"loading\"} "), "{error}");
+        assert!(matches!(asked("SSH-2.0-x\r\n").await, Err(HealthError::NotReady { .. })));
+        assert!(matches!(asked("").await, Err(HealthError::Silent { .. })));
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_not_ready() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let place = listener.local_addr().expect("an address").to_string();
+        drop(listener);
+        assert!(matches!(ask(&place, ANSWER_WITHIN).await, Err(HealthError::Unreachable { .. })));
+    }
+}
