@@ -90,6 +90,7 @@ create table config_versions (
 create table idempotency_keys (
   key         text        primary key,
   fingerprint bytea       not null,  -- of the request that used it
+  changed     boolean     not null,  -- whether it made the event at `revision`
   revision    bigint      not null,
   answer      text        not null,  -- JSON
   at          timestamptz not null

@@ -48,22 +48,37 @@ begin
   return true;
 end $$;
 
+-- Whether this is the server that the log was last written on, and was not promoted since.
+create function same_server() returns boolean
+language sql stable security definer set search_path = rollcall, pg_temp as $$
+  select h.timeline = server_timeline() and h.system_identifier = c.system_identifier
+  from log_head h, pg_control_system() c
+$$;
+
+-- Another server, or a promoted one, may lack the log's end: the epoch is raised.
+create function meet_server(p_replica uuid, p_known bigint) returns boolean
+language plpgsql security definer set search_path = rollcall, pg_temp as $$
+declare
+  top bigint;
+begin
+  perform 1 from log_head for no key update;
+  if same_server() then
+    return false;
+  end if;
+  select coalesce(max(b.rev_to), 0) into top from batches b;
+  perform start_epoch(greatest(p_known, top), top, 'the database server is another one, or was promoted', p_replica);
+  return true;
+end $$;
+
 -- Takes the next generation of a replica's writer, under the head lock: what its older connections still have under
--- way either comes before this or is refused. A server that is not the one that the log was last written on, or that
--- was promoted since, may lack its end: the epoch is raised.
+-- way either comes before this or is refused.
 create function open_writer(p_replica uuid, p_known bigint) returns bigint
 language plpgsql security definer set search_path = rollcall, pg_temp as $$
 declare
-  head  log_head;
-  top   bigint;
   taken bigint;
 begin
-  select * into head from log_head for no key update;
-  if head.timeline <> server_timeline()
-     or head.system_identifier <> (select c.system_identifier from pg_control_system() c) then
-    select coalesce(max(b.rev_to), 0) into top from batches b;
-    perform start_epoch(greatest(p_known, top), top, 'the database server is another one, or was promoted', p_replica);
-  end if;
+  perform meet_server(p_replica, p_known);
+  perform 1 from log_head for no key update;
   insert into replicas as r (id, generation) values (p_replica, 1)
     on conflict (id) do update set generation = r.generation + 1
     returning generation into taken;
@@ -187,6 +202,13 @@ begin
   select array_agg(n.rev order by n.o), max(n.rev) into rev, last from (
     select e.o, case when result[e.g] = 0 then top + count(*) filter (where result[e.g] = 0) over (order by e.o) end
     from unnest(e_group) with ordinality e(g, o)) n(o, rev);
+  -- a request that found all as it asked has no event (event 0), and is remembered all the same
+  insert into idempotency_keys as k (key, fingerprint, changed, revision, answer, at)
+    select w.key, w.fingerprint, w.event > 0, coalesce(rev[w.event], top), w.answer, p_now
+    from unnest(k_group, k_event, k_key, k_fingerprint, k_answer) w(g, event, key, fingerprint, answer)
+    where result[w.g] = 0
+    on conflict (key) do update set fingerprint = excluded.fingerprint, changed = excluded.changed,
+      revision = excluded.revision, answer = excluded.answer, at = excluded.at;
   if last is null then
     return query select 'done', head.epoch, null::bigint, null::bigint, null::bytea, result;
     return;
@@ -236,12 +258,6 @@ begin
     from unnest(e_kind, e_service, e_instance, e_actor, e_origin, e_request, e_data) with ordinality
       e(kind, service, instance, actor, origin, request, data, o)
     where rev[e.o] is not null;
-  insert into idempotency_keys as k (key, fingerprint, revision, answer, at)
-    select w.key, w.fingerprint, rev[w.event], w.answer, p_now
-    from unnest(k_group, k_event, k_key, k_fingerprint, k_answer) w(g, event, key, fingerprint, answer)
-    where result[w.g] = 0
-    on conflict (key) do update set fingerprint = excluded.fingerprint, revision = excluded.revision,
-      answer = excluded.answer, at = excluded.at;
   -- every version that a configuration went through in this batch, not only the last
   insert into config_versions (id, version, revision, content, comment, actor, created_at)
     select w.id, (e.data::json ->> 'version')::bigint, rev[e.o], nullif((e.data::json -> 'content')::text, 'null'),
@@ -311,7 +327,7 @@ language sql security definer set search_path = rollcall, pg_temp as $$
 $$;
 
 revoke all on all functions in schema rollcall from public;
-grant execute on function open_writer, raise_epoch, append, flush_liveness, forget_idempotency_keys, event_line,
+grant execute on function same_server, meet_server, open_writer, raise_epoch, append, flush_liveness, forget_idempotency_keys, event_line,
   batch_hash to rollcall_app;
 
 -- the migrator notes in the same transaction that this was done

@@ -46,11 +46,7 @@ impl From<WriteError> for AppError {
 impl From<StoreError> for AppError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Connect(_)
-            | StoreError::Broken(_)
-            | StoreError::Timeout(_)
-            | StoreError::Busy(_)
-            | StoreError::NotMigrated => {
+            error if error.will_pass() => {
                 tracing::warn!(
                     error = crate::telemetry::chain(&error),
                     "a read needs the database, which is away"

@@ -140,8 +140,10 @@ impl App {
         let report = ReportHealth { id, healthy, cause: Cause::Report, output: output.clone(), judged: None };
         let at = self.now();
         let outcome = self.0.log.write(caller.clone(), Command::ReportHealth(report)).await?;
-        self.0.liveness.checked(id, at, None, output.as_deref());
-        self.count_repeated_failure(&outcome, id, healthy);
+        if !outcome.recalled {
+            self.0.liveness.checked(id, at, None, output.as_deref());
+            self.count_repeated_failure(&outcome, id, healthy);
+        }
         self.seen_row(outcome, None)
     }
 
@@ -224,7 +226,9 @@ impl App {
         let Some(Row::Instance(instance)) = outcome.row else {
             return Err(Refusal::NoSuchInstance.into());
         };
-        self.0.liveness.seen(instance.id, self.now(), load);
+        if !outcome.recalled {
+            self.0.liveness.seen(instance.id, self.now(), load);
+        }
         Ok(Written {
             revision: outcome.revision,
             changed: outcome.event.is_some(),

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 
 use super::{App, AppError};
-use crate::{domain::Revision, view::Snapshot};
+use crate::{domain::Revision, store::StoreError, view::Snapshot};
 
 /// How long a read waits for its revision.
 const REACH_WITHIN: Duration = Duration::from_secs(4);
@@ -39,14 +39,24 @@ impl App {
     pub async fn snapshot_at(&self, consistency: Consistency) -> Result<Arc<Snapshot>, AppError> {
         match consistency {
             Consistency::Default => {}
-            Consistency::Strong => {
-                let mut lane = self.0.lanes.take(LANE_PATIENCE).await?;
-                self.0.log.follower().catch_up(&mut lane.connection).await?;
-                lane.give_back();
-            }
+            Consistency::Strong => match self.catch_up().await {
+                // a connection that had ended while nobody used it says so at its next use only
+                Err(StoreError::Broken(_)) => {
+                    self.0.lanes.forget_idle();
+                    self.catch_up().await?;
+                }
+                result => result?,
+            },
             Consistency::AtLeast(revision) => self.reach(revision).await?,
         }
         self.snapshot()
+    }
+
+    async fn catch_up(&self) -> Result<(), StoreError> {
+        let mut lane = self.0.lanes.take(LANE_PATIENCE).await?;
+        self.0.log.follower().catch_up(&mut lane.connection).await?;
+        lane.give_back();
+        Ok(())
     }
 
     async fn reach(&self, wanted: Revision) -> Result<(), AppError> {

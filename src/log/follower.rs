@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::anchor::{Anchor, Anchors};
 use crate::{
     clock,
     domain::{Change, Event, Revision},
@@ -54,6 +55,7 @@ pub struct Follower {
     place: Mutex<Place>,
     /// From before the start, until it has been compared with the log.
     anchor: Mutex<Option<Anchor>>,
+    anchors: Anchors,
     hint: Notify,
     started: Instant,
     /// Milliseconds after `started` at which the view was last known to be current, plus one; 0 = never.
@@ -75,21 +77,6 @@ struct Place {
     trail: VecDeque<Mark>,
 }
 
-/// Where a reader stood, to be kept over a restart: what the log has to know if it is still the same.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Anchor {
-    pub log: Uuid,
-    pub epoch: i32,
-    /// The last batches that were seen, ascending.
-    pub marks: Vec<Mark>,
-}
-
-impl Anchor {
-    pub fn revision(&self) -> Revision {
-        self.marks.last().map_or(0, |(revision, _)| *revision)
-    }
-}
-
 impl Place {
     fn note(&mut self, cursor: Cursor) {
         if let Some(hash) = &cursor.hash {
@@ -108,7 +95,7 @@ impl Follower {
         liveness: Arc<Liveness>,
         metrics: Metrics,
         replica: Uuid,
-        anchor: Option<Anchor>,
+        anchors: Anchors,
     ) -> Self {
         Self {
             view,
@@ -116,7 +103,8 @@ impl Follower {
             metrics,
             replica,
             place: Mutex::default(),
-            anchor: Mutex::new(anchor),
+            anchor: Mutex::new(anchors.read()),
+            anchors,
             hint: Notify::new(),
             started: Instant::now(),
             current_at: AtomicU64::new(0),
@@ -258,6 +246,7 @@ impl Follower {
             return;
         }
         self.metrics.followed_to(cursor.revision);
+        self.note_last(place.log, &cursor);
         self.view.publish(Arc::new(self.view.snapshot().after(events, cursor.revision)));
         place.note(cursor);
         drop(place);
@@ -284,6 +273,7 @@ impl Follower {
             self.metrics.rebuilt();
         }
         self.metrics.followed_to(cursor.revision);
+        self.note_last(Some(loaded.log), &cursor);
         place.log = Some(loaded.log);
         place.trail = marks.into();
         place.cursor = Some(cursor);
@@ -293,6 +283,11 @@ impl Follower {
 
     /// Loads the state, having made sure that the log knows what this replica knew before it was started.
     async fn load_and_compare(&self, connection: &mut Connection) -> Result<load::Loaded, StoreError> {
+        if epoch::meet_server(connection, self.replica, self.known()).await? {
+            tracing::warn!(
+                "the database server is another one, or was promoted: the log begins another epoch"
+            );
+        }
         let loaded = load::load(connection).await?;
         let Some(anchor) = self.anchor_lock().clone() else { return Ok(loaded) };
         if anchor.log != loaded.log {
@@ -359,6 +354,17 @@ impl Follower {
     fn mark_current(&self, asked: Instant) {
         let at = asked.saturating_duration_since(self.started).as_millis();
         self.current_at.fetch_max(u64::try_from(at).unwrap_or(u64::MAX).saturating_add(1), Ordering::AcqRel);
+    }
+
+    /// Keeps where this replica stands, before anybody is told of what it shows now.
+    fn note_last(&self, log: Option<Uuid>, cursor: &Cursor) {
+        if let (Some(log), Some(hash)) = (log, &cursor.hash) {
+            self.anchors.note_last(log, cursor.epoch, cursor.revision, hash);
+        }
+    }
+
+    pub fn anchors(&self) -> &Anchors {
+        &self.anchors
     }
 
     fn anchor_lock(&self) -> MutexGuard<'_, Option<Anchor>> {

@@ -1,5 +1,6 @@
 //! The log, the only place where state moves: the writer appends to it, the follower carries it into the view.
 
+mod anchor;
 mod follower;
 mod hints;
 mod plan;
@@ -18,11 +19,12 @@ use std::{
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
-pub use follower::{Anchor, Follower};
+pub use anchor::{Anchor, Anchors};
+pub use follower::Follower;
 pub use hints::{run_listener, run_notifier};
 pub use plan::Outcome;
 pub use repeat::IdempotencyKey;
-pub use upkeep::{AnchorFile, run_upkeep};
+pub use upkeep::run_upkeep;
 pub use writer::Writer;
 
 use crate::{

@@ -35,6 +35,8 @@ pub struct Outcome {
     pub row: Option<Row>,
     /// The revision from which on readers see this.
     pub revision: Revision,
+    /// Whether this is the answer to an earlier request under the same key.
+    pub recalled: bool,
 }
 
 /// What is known of a command before the batch is sent.
@@ -194,16 +196,14 @@ impl<'a> Planner<'a> {
         }
         match (decision, owner) {
             (Ok(Some(change)), owner) => {
-                let group = owner.unwrap_or_else(|| {
-                    self.groups += 1;
-                    self.groups
-                });
+                let group = owner.unwrap_or_else(|| self.next_group());
                 self.write(group, change, caller)
             }
+            (Ok(None), owner) if caller.idempotency.is_some() => self.remember(owner, command, caller),
             (Ok(None), None) => {
                 let row = self.subject(command);
                 let revision = self.overlay.base.revision();
-                Verdict::Settled(Ok(Outcome { event: None, row, revision }))
+                Verdict::Settled(Ok(Outcome { event: None, row, revision, recalled: false }))
             }
             (Ok(None), Some(group)) => {
                 let row = self.subject(command);
@@ -249,6 +249,35 @@ impl<'a> Planner<'a> {
         }
     }
 
+    /// A request that found all as it asked, to be remembered under its key: a group without an event, which rests on
+    /// the rows that were read.
+    fn remember(&mut self, owner: Option<i32>, command: &Command, caller: &Caller) -> Verdict {
+        let group = owner.unwrap_or_else(|| self.next_group());
+        let row = self.subject(command);
+        let row_event =
+            row.as_ref().and_then(|row| self.overlay.touched.get(&key_of(row))).map(|t| t.last_event);
+        self.guard_what_was_read(group, None);
+        self.keep(group, 0, row.as_ref(), caller);
+        Verdict::With { group, answer: Draft { result: Ok(()), event: None, row, row_event } }
+    }
+
+    fn next_group(&mut self) -> i32 {
+        self.groups += 1;
+        self.groups
+    }
+
+    fn keep(&mut self, group: i32, event: i32, row: Option<&Row>, caller: &Caller) {
+        if let Some(own) = &caller.idempotency {
+            self.keys.push(KeptAnswer {
+                group,
+                event,
+                key: own.key.clone(),
+                fingerprint: own.fingerprint,
+                answer: serde_json::to_string(&row).unwrap_or_default(),
+            });
+        }
+    }
+
     fn write(&mut self, group: i32, change: Change, caller: &Caller) -> Verdict {
         // made of texts, numbers and JSON that was parsed: there is nothing in it that JSON cannot hold
         let data = change.data().unwrap_or_default();
@@ -258,21 +287,13 @@ impl<'a> Planner<'a> {
         let event = Event { revision: 0, time: self.now, actor: caller.actor.clone(), change };
         let row = evolve(old.as_ref(), &event);
         self.note_identity(group, &event.change);
-        self.guard_what_was_read(group, &key);
+        self.guard_what_was_read(group, Some(&key));
         let before = old.as_ref().map_or(0, Row::version);
         let touched =
             self.overlay.touched.entry(key).or_insert(Touched { group, before, row: None, last_event: 0 });
         touched.row.clone_from(&row);
         touched.last_event = ordinal;
-        if let Some(own) = &caller.idempotency {
-            self.keys.push(KeptAnswer {
-                group,
-                event: ordinal,
-                key: own.key.clone(),
-                fingerprint: own.fingerprint,
-                answer: serde_json::to_string(&row).unwrap_or_default(),
-            });
-        }
+        self.keep(group, ordinal, row.as_ref(), caller);
         self.events.push(NewEvent {
             group,
             change: event.change,
@@ -304,10 +325,10 @@ impl<'a> Planner<'a> {
 
     /// Rows that the decision rests on and does not change are guarded by their versions. That an identity is free
     /// needs no guard: the table has it once.
-    fn guard_what_was_read(&mut self, group: i32, changed: &RowKey) {
+    fn guard_what_was_read(&mut self, group: i32, changed: Option<&RowKey>) {
         for rest in self.overlay.rests.borrow().iter() {
             let Rest::Row(key) = rest else { continue };
-            if key == changed || self.overlay.touched.contains_key(key) {
+            if Some(key) == changed || self.overlay.touched.contains_key(key) {
                 continue;
             }
             let version = self.overlay.base_row(key).map_or(0, |row| row.version());
@@ -316,7 +337,7 @@ impl<'a> Planner<'a> {
     }
 
     fn into_batch(self, cursor: Cursor) -> Option<Batch> {
-        if self.events.is_empty() {
+        if self.events.is_empty() && self.keys.is_empty() {
             return None;
         }
         let mut instances = Vec::new();
@@ -402,7 +423,7 @@ impl Settlement {
         });
         let revision =
             event.as_ref().map(|event| event.revision).or(row_revision).unwrap_or(batch.cursor.revision);
-        Ok(Outcome { event, row, revision })
+        Ok(Outcome { event, row, revision, recalled: false })
     }
 }
 

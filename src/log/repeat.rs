@@ -41,13 +41,14 @@ impl IdempotencyKey {
         if kept.fingerprint != self.fingerprint {
             return Err(WriteError::KeyReused);
         }
-        let revision = kept.event.revision;
+        let revision = kept.revision;
         let row = read(&kept.answer).map_err(|error| {
             tracing::error!(error = crate::telemetry::chain(&error), "a kept answer cannot be read");
             WriteError::Rejected
         })?;
-        let row = row.map(|row| at_revision(row, Some(revision)));
-        Ok(Outcome { event: Some(kept.event.clone()), row, revision })
+        // what a request found as it asked is no newer than it was
+        let row = if kept.event.is_some() { row.map(|row| at_revision(row, Some(revision))) } else { row };
+        Ok(Outcome { event: kept.event.clone(), row, revision, recalled: true })
     }
 }
 

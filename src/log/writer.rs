@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
-    IdempotencyKey, PATIENCE, Pending, Queue, WriteError,
+    ANSWER_WITHIN, IdempotencyKey, PATIENCE, Pending, Queue, WriteError,
     follower::Follower,
     plan::{Plan, Settlement, Verdict, outcome_of, plan},
 };
@@ -230,6 +230,9 @@ impl Writer {
             |waiting: Vec<(Pending, _, _)>| waiting.into_iter().map(|(pending, ..)| pending).collect();
         let (outcomes, span) = match end {
             End::Known { outcomes, span } => (outcomes, span),
+            End::Refused(error) if error.will_pass() => {
+                return Err(Trouble::Unreachable(commands(waiting), error));
+            }
             End::Refused(error) => return Err(Trouble::Refused(commands(waiting), error)),
             End::Moved => {
                 self.count_try(commands(waiting));
@@ -244,8 +247,11 @@ impl Writer {
         };
         let settlement = Settlement::of(&batch, &outcomes, span.as_ref());
         if let Err(error) = self.show(connection, &cursor, &settlement.events, span.as_ref()).await {
-            // It is written, and this replica's view does not have it yet; the follower goes on trying.
-            tracing::warn!(error = crate::telemetry::chain(&error), "a written batch could not be read back");
+            tracing::warn!(
+                error = crate::telemetry::chain(&error),
+                "a written batch could not be read back yet"
+            );
+            self.wait_to_show(span.as_ref()).await;
         }
         self.explain(&cursor, &outcomes, span.as_ref());
         let mut lost = Vec::new();
@@ -358,7 +364,10 @@ impl Writer {
         events: &[Event],
         span: Option<&Span>,
     ) -> Result<(), StoreError> {
-        let Some(mut connection) = connection else { return Ok(()) };
+        let mut connection = match connection {
+            Some(connection) => connection,
+            None => self.connect().await?,
+        };
         let own = span.is_some_and(|span| {
             let after = Cursor { epoch: span.epoch, revision: span.to, hash: Some(span.hash.clone()) };
             follows(before, span) && self.follower.take_own(before, events, after)
@@ -371,6 +380,16 @@ impl Writer {
         }
         self.lane.give_back(connection);
         Ok(())
+    }
+
+    /// An answer promises that this replica shows what was written. The follower goes on trying meanwhile.
+    async fn wait_to_show(&self, span: Option<&Span>) {
+        let Some(wanted) = span.map(|span| span.to) else { return };
+        let mut shown = self.follower.view().watch();
+        let reached = shown.wait_for(|revision| revision.is_some_and(|revision| revision >= wanted));
+        self.follower.wake();
+        // Past this the callers have been told that the outcome is unknown.
+        drop(tokio::time::timeout(ANSWER_WITHIN, reached).await);
     }
 
     /// The writer's connection, in the newest generation.

@@ -24,7 +24,7 @@ use crate::{
     checker::Checker,
     doors,
     liveness::{Flusher, Liveness},
-    log::{AnchorFile, Follower, Log, Writer, run_listener, run_notifier, run_upkeep},
+    log::{Anchors, Follower, Log, Writer, run_listener, run_notifier, run_upkeep},
     settings::{Loaded, Settings},
     store::{Database, Lanes, StoreError, migrate as store_migrate, private::PrivatePostgres},
     telemetry::Metrics,
@@ -81,9 +81,9 @@ impl Server {
         let replica = Uuid::now_v7();
         let view = Arc::new(View::default());
         let liveness = Arc::new(Liveness::default());
-        let file = AnchorFile::within(&settings.data_dir);
+        let anchors = Anchors::within(&settings.data_dir);
         let follower =
-            Arc::new(Follower::new(view.clone(), liveness.clone(), metrics.clone(), replica, file.read()));
+            Arc::new(Follower::new(view.clone(), liveness.clone(), metrics.clone(), replica, anchors));
         let (log, queue) = Log::new(follower.clone());
         let pen = Writer::new(queue, follower.clone(), database.clone(), replica, writer.stop());
 
@@ -114,7 +114,7 @@ impl Server {
         });
         back.spawn("upkeep", {
             let wait = after_shape(back.stop());
-            let run = run_upkeep(follower.clone(), file, database.clone(), back.stop());
+            let run = run_upkeep(follower.clone(), database.clone(), back.stop());
             async move {
                 wait.await;
                 run.await;

@@ -108,6 +108,10 @@ async fn as_service(options: Arc<PgConnectOptions>) -> Result<PgConnection, sqlx
          set_config('statement_timeout', '4s', false) as statement, \
          set_config('lock_timeout', '2s', false) as lock, \
          set_config('jit', 'off', false) as jit, \
+         set_config('tcp_keepalives_idle', '10', false) as keepalive_after, \
+         set_config('tcp_keepalives_interval', '5', false) as keepalive_every, \
+         set_config('tcp_keepalives_count', '3', false) as keepalives, \
+         set_config('tcp_user_timeout', '10s', false) as unanswered, \
          set_config('idle_in_transaction_session_timeout', '5s', false) as idle, \
          set_config('default_transaction_isolation', 'read committed', false) as isolation"
     )

@@ -50,6 +50,28 @@ pub async fn ancestor(connection: &mut PgConnection, marks: &[Mark]) -> Result<O
     .await
 }
 
+/// Makes sure that this is the server that the log was last written on: another one, or one that was promoted, may
+/// lack the log's end, and the epoch is raised. `known` is the last revision that this replica has seen.
+pub async fn meet_server(
+    connection: &mut PgConnection,
+    replica: Uuid,
+    known: Revision,
+) -> Result<bool, StoreError> {
+    let same = bounded(
+        STATEMENT_WITHIN,
+        sqlx::query_scalar!("select rollcall.same_server()").fetch_one(&mut *connection),
+    );
+    if same.await? == Some(true) {
+        return Ok(false);
+    }
+    let raised = bounded(
+        STATEMENT_WITHIN,
+        sqlx::query_scalar!("select rollcall.meet_server($1, $2)", replica, known).fetch_one(connection),
+    )
+    .await?;
+    Ok(raised.unwrap_or(false))
+}
+
 /// Raises the epoch above `known`, unless it has been raised beyond `expected` and as high by somebody else.
 pub async fn raise(
     connection: &mut PgConnection,

@@ -12,6 +12,8 @@ pub enum StoreError {
     Timeout(Duration),
     #[error("the database refused a statement")]
     Statement(#[source] sqlx::Error),
+    #[error("the database has no room, or no time, for a statement")]
+    Exhausted(#[source] sqlx::Error),
     #[error("the connection to the database broke")]
     Broken(#[source] sqlx::Error),
     #[error("all connections were busy for {0:?}")]
@@ -32,19 +34,31 @@ impl StoreError {
     /// Whether the statement itself was answered with an error: then it changed nothing. After all else it may
     /// have been carried out.
     pub fn is_refusal(&self) -> bool {
-        matches!(self, Self::Statement(_))
+        matches!(self, Self::Statement(_) | Self::Exhausted(_))
+    }
+
+    /// Whether the same statement may well succeed later.
+    pub fn will_pass(&self) -> bool {
+        !matches!(
+            self,
+            Self::Statement(_) | Self::Unreadable { .. } | Self::Event(_) | Self::Migrate(_) | Self::Url(_)
+        )
     }
 }
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
+        let code = match &error {
+            sqlx::Error::Database(answer) => answer.code().unwrap_or_default().into_owned(),
+            _ => String::new(),
+        };
         match &error {
-            // class 57: the server ends this session or itself; 25006: it has become a standby
-            sqlx::Error::Database(answer)
-                if answer.code().is_some_and(|code| code.starts_with("57") || code == "25006") =>
-            {
-                Self::Broken(error)
+            // a full disk, no memory; a lock that was not to be had, a statement that took too long
+            sqlx::Error::Database(_) if code.starts_with("53") || code == "55P03" || code == "57014" => {
+                Self::Exhausted(error)
             }
+            // the server ends this session or itself, or has become a standby
+            sqlx::Error::Database(_) if code.starts_with("57") || code == "25006" => Self::Broken(error),
             sqlx::Error::Database(_)
             | sqlx::Error::ColumnDecode { .. }
             | sqlx::Error::ColumnNotFound(_)

@@ -11,13 +11,14 @@ use super::{
     lane::{STATEMENT_WITHIN, bounded},
     poll::read_event,
 };
-use crate::domain::Event;
+use crate::domain::{Event, Revision};
 
-/// A kept answer: the event that the request made, and the row as it left it, as JSON.
+/// A kept answer: the event that the request made, if it changed anything, and the row as it left it, as JSON.
 #[derive(Debug)]
 pub struct Kept {
     pub fingerprint: Vec<u8>,
-    pub event: Event,
+    pub revision: Revision,
+    pub event: Option<Event>,
     pub answer: String,
 }
 
@@ -27,9 +28,11 @@ pub async fn find(connection: &mut PgConnection, keys: &[&str]) -> Result<HashMa
         STATEMENT_WITHIN,
         sqlx::query_as!(
             KeptRow,
-            r#"select k.key, k.fingerprint, k.answer, e.revision, e.time, e.kind, e.service as "service!", e.instance,
-                      e.actor, e.data
-               from rollcall.idempotency_keys k join rollcall.events e on e.revision = k.revision
+            r#"select k.key as "key!", k.fingerprint as "fingerprint!", k.revision as "revision!",
+                      k.answer as "answer!", e.time as "time?", e.kind as "kind?",
+                      e.service as "service?", e.instance, e.actor as "actor?", e.data as "data?"
+               from rollcall.idempotency_keys k
+               left join rollcall.events e on k.changed and e.revision = k.revision
                where k.key = any($1) and k.at > clock_timestamp() - interval '24 hours'"#,
             keys as &[&str],
         )
@@ -54,18 +57,23 @@ struct KeptRow {
     fingerprint: Vec<u8>,
     answer: String,
     revision: i64,
-    time: DateTime<Utc>,
-    kind: String,
-    service: String,
+    time: Option<DateTime<Utc>>,
+    kind: Option<String>,
+    service: Option<String>,
     instance: Option<Uuid>,
-    actor: String,
-    data: String,
+    actor: Option<String>,
+    data: Option<String>,
 }
 
 impl KeptRow {
     fn into_kept(self) -> Result<(String, Kept), StoreError> {
         let Self { key, fingerprint, answer, revision, time, kind, service, instance, actor, data } = self;
-        let event = read_event(revision, time, &kind, &service, instance, &actor, &data)?;
-        Ok((key, Kept { fingerprint, event, answer }))
+        let event = match (time, kind, service, actor, data) {
+            (Some(time), Some(kind), Some(service), Some(actor), Some(data)) => {
+                Some(read_event(revision, time, &kind, &service, instance, &actor, &data)?)
+            }
+            _ => None,
+        };
+        Ok((key, Kept { fingerprint, revision, event, answer }))
     }
 }

@@ -62,6 +62,11 @@ impl Lanes {
         Self { database, places: Semaphore::new(places), idle: Mutex::default() }
     }
 
+    /// Forgets the connections that nobody uses: where one has broken, the others most likely have too.
+    pub fn forget_idle(&self) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     pub async fn take(&self, patience: Duration) -> Result<Borrowed<'_>, StoreError> {
         let Ok(Ok(place)) = tokio::time::timeout(patience, self.places.acquire()).await else {
             return Err(StoreError::Busy(patience));

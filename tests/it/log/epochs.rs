@@ -5,6 +5,7 @@ use rollcall::domain::{
     registry::{RegisterInstance, ReportHealth},
     target::Endpoint,
 };
+use rollcall::log::Anchors;
 use serde_json::Value;
 use sqlx::Executor;
 use uuid::Uuid;
@@ -126,15 +127,21 @@ async fn a_lost_end_is_noticed_by_all_and_nothing_is_given_out_twice() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_end_is_noticed_after_a_cold_start() {
     let database = Database::fresh().await;
-    let replica = Replica::start(&database);
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let replica = Replica::start_anchored(&database, Anchors::within(folder.path()));
+    let third = Replica::start_anchored(&database, Anchors::within(other.path()));
     for n in 1..=4 {
         replica.write(register(n)).await.unwrap();
     }
-    let anchor = replica.log.follower().anchor().unwrap();
+    wait_until(PATIENCE, "the third has followed", async || {
+        (third.view.snapshot().revision() == 4).then_some(())
+    })
+    .await;
+    third.stop().await;
     replica.stop().await;
     lose_the_end(&database, 2).await;
 
-    let replica = Replica::start_anchored(&database, Some(anchor.clone()));
+    let replica = Replica::start_anchored(&database, Anchors::within(folder.path()));
     reach_epoch(&replica, 2).await;
     assert_eq!(replica.view.snapshot().revision(), SECOND_EPOCH);
     let events = epoch_events(&database).await;
@@ -142,7 +149,7 @@ async fn a_lost_end_is_noticed_after_a_cold_start() {
     replica.stop().await;
 
     // A third that was away all the time notices too, and does not raise again what was raised above it.
-    let late = Replica::start_anchored(&database, Some(anchor));
+    let late = Replica::start_anchored(&database, Anchors::within(other.path()));
     reach_epoch(&late, 2).await;
     assert_eq!(late.write(register(9)).await.unwrap().revision, SECOND_EPOCH + 1);
     assert_eq!(epoch_events(&database).await.len(), 1);
@@ -152,12 +159,12 @@ async fn a_lost_end_is_noticed_after_a_cold_start() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_anchor_that_the_log_knows_changes_nothing() {
     let database = Database::fresh().await;
-    let replica = Replica::start(&database);
+    let folder = tempfile::tempdir().unwrap();
+    let replica = Replica::start_anchored(&database, Anchors::within(folder.path()));
     replica.write(register(1)).await.unwrap();
-    let anchor = replica.log.follower().anchor().unwrap();
     replica.write(register(2)).await.unwrap();
     replica.stop().await;
-    let replica = Replica::start_anchored(&database, Some(anchor));
+    let replica = Replica::start_anchored(&database, Anchors::within(folder.path()));
     assert_eq!(replica.write(register(3)).await.unwrap().revision, 3);
     assert_eq!(replica.view.snapshot().epoch(), 1);
     replica.stop().await;

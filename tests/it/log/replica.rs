@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rollcall::{
     domain::{Command, Event},
     liveness::Liveness,
-    log::{Anchor, Caller, Follower, Log, Outcome, WriteError, Writer},
+    log::{Anchors, Caller, Follower, Log, Outcome, WriteError, Writer},
     store::{self, Cursor, Polled, load, poll},
     telemetry::Metrics,
     view::{Snapshot, View},
@@ -25,11 +25,11 @@ pub struct Replica {
 
 impl Replica {
     pub fn start(database: &Database) -> Self {
-        Self::start_anchored(database, None)
+        Self::start_anchored(database, Anchors::nowhere())
     }
 
     /// One that remembers where it stood at its last run.
-    pub fn start_anchored(database: &Database, anchor: Option<Anchor>) -> Self {
+    pub fn start_anchored(database: &Database, anchors: Anchors) -> Self {
         let metrics = Metrics::new();
         let database = store::Database::from_url(&database.url(), metrics.clone()).unwrap();
         let view = Arc::new(View::default());
@@ -38,7 +38,7 @@ impl Replica {
             Arc::new(Liveness::default()),
             metrics,
             uuid::Uuid::now_v7(),
-            anchor,
+            anchors,
         ));
         let (log, queue) = Log::new(follower.clone());
         let stop = CancellationToken::new();

@@ -98,3 +98,30 @@ async fn a_key_is_remembered_over_a_restart() {
     assert_eq!(again["id"], first["id"]);
     assert!(app.array("/api/v1/services").await.is_empty(), "it was carried out once, and undone");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_changed_nothing_is_remembered_too() {
+    let app = TestApp::start().await;
+    let path = app.path_of(&service("orders", 80)).await;
+    let first =
+        app.post(REGISTER).header(KEY, "same").json(&service("orders", 80)).await.answered(201).json();
+    assert_eq!(first["version"], 1);
+    app.patch(&path, &json!({ "weight": 9 })).await.answered(200);
+    let again =
+        app.post(REGISTER).header(KEY, "same").json(&service("orders", 80)).await.answered(201).json();
+    assert_eq!((&again["version"], &again["weight"]), (&json!(1), &json!(1)));
+    assert_eq!(app.body(&path).await["weight"], 9, "the repetition changed nothing");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repeated_failure_beyond_the_threshold_is_counted_once_too() {
+    let app = TestApp::start().await;
+    let path = app.path_of(&service("broken", 80)).await;
+    for _ in 0..3 {
+        app.report(&path, false).await.answered(200);
+    }
+    for _ in 0..3 {
+        app.report(&path, false).header(KEY, "k-1").await.answered(200);
+    }
+    assert_eq!(app.body(&path).await["health_check_failures"], 4);
+}
