@@ -96,6 +96,8 @@ create table idempotency_keys (
   at          timestamptz not null
 );
 
+create index idempotency_keys_by_age on idempotency_keys (at);
+
 -- generation fences the packets of a writer's older connections; flush those of its liveness.
 create table replicas (
   id         uuid        primary key,

@@ -5,30 +5,33 @@ set local search_path = rollcall, pg_temp;
 -- Begins the next epoch. The log has lost its end, or is a copy: revisions that were given out before may stand for
 -- something else now, so the new epoch begins above all of them, at a multiple of 10^9. Its first event tells of it.
 -- Called with the head locked.
-create function start_epoch(p_known bigint, p_ancestor bigint, p_reason text, p_replica uuid) returns void
+create function start_epoch(p_beyond integer, p_known bigint, p_ancestor bigint, p_reason text, p_replica uuid)
+returns void
 language plpgsql set search_path = rollcall, pg_temp as $$
 declare
   head     log_head;
   top      bigint;
   top_hash bytea;
   first    bigint;
+  era      integer;
   happened timestamptz := clock_timestamp();
   told     text;
 begin
   select * into head from log_head;
   select b.rev_to, b.hash into top, top_hash from batches b order by b.rev_to desc limit 1;
   top := coalesce(top, 0);
+  era := greatest(head.epoch, p_beyond) + 1;
   first := (greatest(top, head.floor, p_known) / 1000000000 + 1) * 1000000000;
-  update log_head set epoch = head.epoch + 1, floor = first - 1, timeline = server_timeline(),
+  update log_head set epoch = era, floor = first - 1, timeline = server_timeline(),
     system_identifier = (select c.system_identifier from pg_control_system() c);
   perform ensure_partitions(first, first);
-  told := json_build_object('reason', p_reason, 'epoch', head.epoch + 1, 'parent', top, 'known', p_known,
+  told := json_build_object('reason', p_reason, 'epoch', era, 'parent', top, 'known', p_known,
     'lost_from', case when p_known > p_ancestor then p_ancestor + 1 end,
     'lost_to', case when p_known is distinct from p_ancestor then p_known end)::text;
   insert into events (revision, epoch, time, kind, service, instance, actor, origin, request_id, data)
-    values (first, head.epoch + 1, happened, 'epoch_started', null, null, 'rollcall', 'rollcall', null, told);
-  insert into batches values (gen_random_uuid(), head.epoch + 1, first, first,
-    batch_hash(top_hash, first, first, head.epoch + 1, event_line(first, head.epoch + 1, happened, 'epoch_started',
+    values (first, era, happened, 'epoch_started', null, null, 'rollcall', 'rollcall', null, told);
+  insert into batches values (gen_random_uuid(), era, first, first,
+    batch_hash(top_hash, first, first, era, event_line(first, era, happened, 'epoch_started',
                                                                  null, null, 'rollcall', 'rollcall', null, told)),
     '{}', p_replica, happened);
 end $$;
@@ -41,10 +44,10 @@ declare
   head log_head;
 begin
   select * into head from log_head for no key update;
-  if head.epoch <> p_expected and head.floor >= p_known then
+  if head.floor >= p_known then
     return false;
   end if;
-  perform start_epoch(p_known, p_ancestor, 'the log does not know the past that was followed', p_replica);
+  perform start_epoch(p_expected, p_known, p_ancestor, 'the log does not know the past that was followed', p_replica);
   return true;
 end $$;
 
@@ -66,7 +69,7 @@ begin
     return false;
   end if;
   select coalesce(max(b.rev_to), 0) into top from batches b;
-  perform start_epoch(greatest(p_known, top), top, 'the database server is another one, or was promoted', p_replica);
+  perform start_epoch(0, greatest(p_known, top), top, 'the database server is another one, or was promoted', p_replica);
   return true;
 end $$;
 
@@ -318,12 +321,15 @@ begin
   return true;
 end $$;
 
--- Keys are kept for a day. A few at a time, so that no call lasts.
-create function forget_idempotency_keys() returns void
+-- Keys are kept for a day. A few at a time, so that no call lasts: returns how many they were.
+create function forget_idempotency_keys() returns bigint
 language sql security definer set search_path = rollcall, pg_temp as $$
-  delete from idempotency_keys k using (
-    select o.key from idempotency_keys o where o.at < clock_timestamp() - interval '24 hours' limit 1000) o
-  where k.key = o.key
+  with old as (
+    delete from idempotency_keys k using (
+      select o.key from idempotency_keys o where o.at < clock_timestamp() - interval '24 hours'
+      order by o.at limit 1000) o
+    where k.key = o.key returning 1)
+  select count(*) from old
 $$;
 
 revoke all on all functions in schema rollcall from public;

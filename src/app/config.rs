@@ -30,7 +30,7 @@ impl App {
                 "Configuration updated"
             );
         }
-        let created = changed && entry.created_at == entry.updated_at;
+        let created = outcome.created;
         Ok(Written { revision: outcome.revision, changed, value: (entry, created) })
     }
 

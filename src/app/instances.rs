@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
-use super::{App, AppError, Caller, Written, reads::LANE_PATIENCE};
+use super::{App, AppError, Caller, Consistency, Snapshot, Written, reads::LANE_PATIENCE};
 use crate::{
     domain::{
         Cause, Command, Instance, InstanceId, Precondition, Refusal, Row, State, Status,
@@ -72,7 +72,7 @@ impl App {
         load: Option<f32>,
     ) -> Result<Written<Shown>, AppError> {
         let outcome = self.0.log.write(caller.clone(), Command::RegisterInstance(command)).await?;
-        let is_new = outcome.row.as_ref().is_some_and(|row| row.version() == 1) && outcome.event.is_some();
+        let is_new = outcome.created;
         let written = self.seen_row(outcome, load)?;
         let instance = &written.value.instance;
         self.0.metrics.registered(instance.service.as_str());
@@ -107,7 +107,7 @@ impl App {
         let kept = idempotency::find(&mut lane.connection, &[&own.key]).await?;
         lane.give_back();
         let Some(kept) = kept.get(&*own.key) else { return Ok(None) };
-        self.seen_row(own.recall(kept)?, None).map(Some)
+        self.seen_row(own.recall(kept.as_ref())?, None).map(Some)
     }
 
     pub async fn unregister(
@@ -152,6 +152,9 @@ impl App {
         let CheckResult { healthy, latency, output } = result;
         let latency_ms = latency.as_secs_f32() * 1000.0;
         let Some(instance) = State::instance(&*self.snapshot()?, id) else { return Ok(()) };
+        if instance.spec.poll_url().as_deref() != Some(judged) {
+            return Ok(());
+        }
         self.0.metrics.checked(instance.service.as_str(), latency.as_secs_f64());
         let at = self.now();
         self.0.liveness.checked(id, at, Some(latency_ms), output.as_deref());
@@ -163,7 +166,13 @@ impl App {
         }
         let report = ReportHealth { id, healthy, cause: Cause::Check, output, judged: Some(judged.into()) };
         let outcome = self.0.log.write(Caller::checker(), Command::ReportHealth(report)).await?;
-        self.count_repeated_failure(&outcome, id, healthy);
+        let still_asked_there = matches!(
+            &outcome.row,
+            Some(Row::Instance(instance)) if instance.spec.poll_url().as_deref() == Some(judged)
+        );
+        if still_asked_there {
+            self.count_repeated_failure(&outcome, id, healthy);
+        }
         if let Some(event) = &outcome.event {
             tracing::info!(
                 service_name = event.change.service().as_str(),
@@ -185,9 +194,10 @@ impl App {
         }
     }
 
-    /// A sign of life, in memory.
-    pub fn heartbeat(&self, id: InstanceId, load: Option<f32>) -> Result<(), AppError> {
-        if State::instance(&*self.snapshot()?, id).is_none() {
+    /// A sign of life, in memory. An instance that is not known here may have registered elsewhere a moment ago.
+    pub async fn heartbeat(&self, id: InstanceId, load: Option<f32>) -> Result<(), AppError> {
+        let known = |snapshot: Arc<Snapshot>| State::instance(&*snapshot, id).is_some();
+        if !known(self.snapshot()?) && !known(self.snapshot_at(Consistency::Strong).await?) {
             return Err(Refusal::NoSuchInstance.into());
         }
         self.0.liveness.seen(id, self.now(), load);

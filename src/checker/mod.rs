@@ -5,9 +5,9 @@
 
 mod schedule;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -25,11 +25,18 @@ pub struct Checker {
     app: App,
     probe: HttpProbe,
     schedule: Schedule,
+    /// The checks under way, for the one that ends without a word.
+    asked: HashMap<task::Id, InstanceId>,
 }
 
 impl Checker {
     pub fn new(app: App) -> Result<Self, reqwest::Error> {
-        Ok(Self { app, probe: HttpProbe::new(TIME_OUT)?, schedule: Schedule::default() })
+        Ok(Self {
+            app,
+            probe: HttpProbe::new(TIME_OUT)?,
+            schedule: Schedule::default(),
+            asked: HashMap::new(),
+        })
     }
 
     /// Checks until it is stopped. Checks that are under way then are dropped: their results concern nobody any more.
@@ -46,22 +53,33 @@ impl Checker {
                 Some(due) = self.schedule.next(), if under_way.len() < AT_ONCE => {
                     self.begin(due, &mut under_way);
                 }
-                Some(done) = under_way.join_next() => match done {
-                    Ok(id) => self.schedule.again(id),
-                    Err(error) => tracing::error!(error = crate::telemetry::chain(&error), "a check failed to run"),
-                },
+                Some(done) = under_way.join_next_with_id() => {
+                    let task = match done {
+                        Ok((task, ())) => task,
+                        Err(error) => {
+                            tracing::error!(error = crate::telemetry::chain(&error), "a check failed to run");
+                            error.id()
+                        }
+                    };
+                    if let Some(id) = self.asked.remove(&task) {
+                        self.schedule.again(id);
+                    }
+                }
             }
         }
     }
 
-    fn begin(&mut self, due: Due, under_way: &mut JoinSet<InstanceId>) {
+    fn begin(&mut self, due: Due, under_way: &mut JoinSet<()>) {
         // A report meanwhile counts as this check: the next one comes a whole interval after it.
-        if let Some(wait) = schedule::wait_after_report(&due, &self.app) {
+        if !due.moved
+            && let Some(wait) = schedule::wait_after_report(&due, &self.app)
+        {
             self.schedule.put_off(due.id, wait);
             return;
         }
         let (app, probe) = (self.app.clone(), self.probe.clone());
-        under_way.spawn(async move {
+        let id = due.id;
+        let task = under_way.spawn(async move {
             let seen = probe.ask(&due.url).await;
             let output = seen.output.map(Arc::from);
             let result = CheckResult { healthy: seen.healthy, latency: seen.latency, output };
@@ -75,7 +93,7 @@ impl Checker {
                     );
                 }
             }
-            due.id
         });
+        self.asked.insert(task.id(), id);
     }
 }

@@ -31,12 +31,16 @@ struct Target {
     url: Arc<str>,
     /// None while a check of it is under way.
     waiting: Option<delay_queue::Key>,
+    /// Whether it is to be asked elsewhere than at its last check.
+    moved: bool,
 }
 
 /// An instance whose time has come.
 pub(super) struct Due {
     pub id: InstanceId,
     pub url: Arc<str>,
+    /// What was learnt elsewhere does not count here.
+    pub moved: bool,
 }
 
 impl Schedule {
@@ -69,14 +73,16 @@ impl Schedule {
             let id = expired.into_inner();
             if let Some(target) = self.targets.get_mut(&id) {
                 target.waiting = None;
-                return Some(Due { id, url: target.url.clone() });
+                let moved = std::mem::take(&mut target.moved);
+                return Some(Due { id, url: target.url.clone(), moved });
             }
         }
     }
 
     /// A check has ended.
     pub fn again(&mut self, id: InstanceId) {
-        self.put_off(id, POLL_INTERVAL);
+        let moved = self.targets.get(&id).is_some_and(|target| target.moved);
+        self.put_off(id, if moved { FIRST_AFTER } else { POLL_INTERVAL });
     }
 
     pub fn put_off(&mut self, id: InstanceId, wait: Duration) {
@@ -90,7 +96,7 @@ impl Schedule {
     fn plan(&mut self, instance: &Instance, wait: Duration) {
         let Some(url) = instance.spec.poll_url() else { return };
         let waiting = Some(self.queue.insert(instance.id, wait));
-        self.targets.insert(instance.id, Target { url: url.into(), waiting });
+        self.targets.insert(instance.id, Target { url: url.into(), waiting, moved: false });
     }
 
     /// An instance that is to be asked elsewhere now is asked soon; any other change leaves its turn as it is.
@@ -99,6 +105,7 @@ impl Schedule {
         match (self.targets.get_mut(&instance.id), url) {
             (Some(target), Some(url)) if *target.url != *url => {
                 target.url = url.into();
+                target.moved = true;
                 if let Some(key) = &target.waiting {
                     self.queue.reset(key, FIRST_AFTER);
                 }
@@ -119,7 +126,8 @@ impl Schedule {
 /// How long an instance that was reported on since its check was planned need not be asked.
 pub(super) fn wait_after_report(due: &Due, app: &App) -> Option<Duration> {
     let last = app.last_check(due.id)?;
-    let since = (app.now() - last).to_std().unwrap_or_default();
+    // a check in the future tells of clocks, not of checks
+    let since = (app.now() - last).to_std().ok()?;
     // a planned check comes a whole interval after the last one, give or take the clocks' grain
     POLL_INTERVAL.checked_sub(since).filter(|wait| *wait > Duration::from_millis(250))
 }

@@ -9,15 +9,19 @@ use super::{Entry, Known, Liveness, merge};
 use crate::{
     domain::InstanceId,
     store::{Database, Lane, StoreError, liveness},
+    view::{Snapshot, View},
 };
 
 const EVERY: Duration = Duration::from_secs(1);
+/// How often what is left of instances that have gone is looked for, counted in turns.
+const CLEAN_EVERY: u64 = 60;
 /// More than this a flush takes in turns, so that none lasts long.
 const LARGEST_FLUSH: usize = 5000;
 
 /// Flushes until it is stopped, and then once more.
 pub struct Flusher {
     liveness: Arc<Liveness>,
+    view: Arc<View>,
     replica: Uuid,
     database: Database,
     lane: Lane,
@@ -29,14 +33,17 @@ pub struct Flusher {
 }
 
 impl Flusher {
-    pub fn new(liveness: Arc<Liveness>, replica: Uuid, database: Database) -> Self {
+    pub fn new(liveness: Arc<Liveness>, view: Arc<View>, replica: Uuid, database: Database) -> Self {
         let lane = Lane::new(database.clone());
-        Self { liveness, replica, database, lane, number: 0, flying: Vec::new(), seq: None }
+        Self { liveness, view, replica, database, lane, number: 0, flying: Vec::new(), seq: None }
     }
 
     pub async fn run(mut self, stop: CancellationToken) {
         let mut healthy = true;
-        loop {
+        for turn in 1_u64.. {
+            if turn % CLEAN_EVERY == 0 {
+                self.liveness.keep_only(&self.view.snapshot());
+            }
             let stopping = tokio::select! {
                 () = stop.cancelled() => true,
                 () = tokio::time::sleep(EVERY) => false,
@@ -64,16 +71,22 @@ impl Flusher {
     pub async fn exchange(&mut self) -> Result<(), StoreError> {
         let mut connection = self.lane.take().await?;
         loop {
-            if self.flying.is_empty() {
+            // after an unknown outcome the same flush is sent again, under the same number
+            let resent = !self.flying.is_empty();
+            if !resent {
                 self.flying = self.liveness.take_off(LARGEST_FLUSH);
                 self.number += 1;
             }
             if self.flying.is_empty() {
                 break;
             }
-            // after an unknown outcome this is the same flush again, under the same number
+            let full = self.flying.len() == LARGEST_FLUSH;
             liveness::flush(&mut connection, self.replica, self.number, &self.flying).await?;
             self.liveness.land(self.flying.drain(..).map(|(id, _)| id));
+            // what came meanwhile has its turn in a second: under load there would always be some more
+            if !full && !resent {
+                break;
+            }
         }
         let feed = liveness::follow(&mut connection, self.seq).await?;
         self.liveness.take_in(feed.signs);
@@ -84,6 +97,15 @@ impl Flusher {
 }
 
 impl Liveness {
+    /// Forgets what came in about instances after they had gone.
+    fn keep_only(&self, snapshot: &Snapshot) {
+        for mut shard in self.each_shard() {
+            shard.entries.retain(|id, entry| {
+                entry.fresh.is_some() || entry.flying.is_some() || snapshot.instances().contains_key(id)
+            });
+        }
+    }
+
     /// Moves at most `limit` fresh signs into a flush, in the order of their ids.
     fn take_off(&self, limit: usize) -> Vec<(InstanceId, Known)> {
         let mut flying = Vec::new();

@@ -64,6 +64,8 @@ pub struct Follower {
     was_slow: AtomicBool,
     /// How far the database's clock is ahead of this machine's, in microseconds.
     clock_ahead: AtomicI64,
+    /// The latest time that was told, in microseconds.
+    last_now: AtomicI64,
 }
 
 /// Where the view stands in the log: None before the first load. A rebuild begins another past.
@@ -110,6 +112,7 @@ impl Follower {
             current_at: AtomicU64::new(0),
             was_slow: AtomicBool::new(false),
             clock_ahead: AtomicI64::new(0),
+            last_now: AtomicI64::new(0),
         }
     }
 
@@ -127,9 +130,24 @@ impl Follower {
         Some(self.started.elapsed().saturating_sub(Duration::from_millis(at)))
     }
 
-    /// The time by the database's clock.
+    /// The time by the database's clock. It does not go back.
     pub fn now(&self) -> DateTime<Utc> {
-        clock::now() + TimeDelta::microseconds(self.clock_ahead.load(Ordering::Relaxed))
+        let now = clock::now() + TimeDelta::microseconds(self.clock_ahead.load(Ordering::Relaxed));
+        let micros = now.timestamp_micros();
+        let last = self.last_now.fetch_max(micros, Ordering::Relaxed);
+        DateTime::from_timestamp_micros(last.max(micros)).unwrap_or(now)
+    }
+
+    /// The database told its time at some moment of a poll that took `took`. What is believed already stays, unless
+    /// it lies outside of that.
+    fn compare_clocks(&self, told: DateTime<Utc>, took: Duration) {
+        let ahead = (told - clock::now()).num_microseconds().unwrap_or(0);
+        let slack = i64::try_from(took.as_micros()).unwrap_or(i64::MAX);
+        let believed = self.clock_ahead.load(Ordering::Relaxed);
+        // the answer has been on its way for up to `took`: the truth is between `ahead` and that much more
+        if believed < ahead || believed > ahead.saturating_add(slack) {
+            self.clock_ahead.store(ahead.saturating_add(slack / 2), Ordering::Relaxed);
+        }
     }
 
     /// Something may have come to the log.
@@ -180,8 +198,7 @@ impl Follower {
                         let marks = epoch::marks(connection, asked_after, reached, TRAIL).await?;
                         self.remember(marks, rebuilds);
                     }
-                    self.clock_ahead
-                        .store((now - clock::now()).num_microseconds().unwrap_or(0), Ordering::Relaxed);
+                    self.compare_clocks(now, asked.elapsed());
                     if complete {
                         self.mark_current(asked);
                         return Ok(now);

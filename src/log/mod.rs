@@ -138,7 +138,8 @@ impl Claim {
 
     /// For the writer: the attempt is known to have changed nothing.
     fn put_back(&self) {
-        self.0.store(Self::WAITING, Ordering::Release);
+        // one that its caller has given up stays so
+        let _stays = self.0.compare_exchange(Self::TAKEN, Self::WAITING, Ordering::AcqRel, Ordering::Acquire);
     }
 
     fn give_up(&self) -> bool {

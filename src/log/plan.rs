@@ -13,7 +13,10 @@ use std::{
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{Caller, repeat::at_revision};
+use super::{
+    Caller,
+    repeat::{Answer, at_revision},
+};
 use crate::{
     domain::{
         Change, Command, ConfigEntry, ConfigKey, Event, Instance, InstanceId, Key, Refusal, Revision, Row,
@@ -35,6 +38,8 @@ pub struct Outcome {
     pub row: Option<Row>,
     /// The revision from which on readers see this.
     pub revision: Revision,
+    /// Whether the row was not there before.
+    pub created: bool,
     /// Whether this is the answer to an earlier request under the same key.
     pub recalled: bool,
 }
@@ -54,6 +59,7 @@ pub(super) enum Verdict {
 #[derive(Debug)]
 pub(super) struct Draft {
     result: Result<(), Refusal>,
+    created: bool,
     event: Option<i32>,
     row: Option<Row>,
     /// The last event about the row, when it is one of this batch.
@@ -203,18 +209,27 @@ impl<'a> Planner<'a> {
             (Ok(None), None) => {
                 let row = self.subject(command);
                 let revision = self.overlay.base.revision();
-                Verdict::Settled(Ok(Outcome { event: None, row, revision, recalled: false }))
+                Verdict::Settled(Ok(Outcome { event: None, row, revision, created: false, recalled: false }))
             }
             (Ok(None), Some(group)) => {
                 let row = self.subject(command);
                 let row_event =
                     row.as_ref().and_then(|row| self.overlay.touched.get(&key_of(row))).map(|t| t.last_event);
-                Verdict::With { group, answer: Draft { result: Ok(()), event: None, row, row_event } }
+                Verdict::With {
+                    group,
+                    answer: Draft { result: Ok(()), created: false, event: None, row, row_event },
+                }
             }
             (Err(refusal), None) => Verdict::Settled(Err(refusal)),
             (Err(refusal), Some(group)) => Verdict::With {
                 group,
-                answer: Draft { result: Err(refusal), event: None, row: None, row_event: None },
+                answer: Draft {
+                    result: Err(refusal),
+                    created: false,
+                    event: None,
+                    row: None,
+                    row_event: None,
+                },
             },
         }
     }
@@ -257,8 +272,8 @@ impl<'a> Planner<'a> {
         let row_event =
             row.as_ref().and_then(|row| self.overlay.touched.get(&key_of(row))).map(|t| t.last_event);
         self.guard_what_was_read(group, None);
-        self.keep(group, 0, row.as_ref(), caller);
-        Verdict::With { group, answer: Draft { result: Ok(()), event: None, row, row_event } }
+        self.keep(group, 0, row.as_ref(), false, caller);
+        Verdict::With { group, answer: Draft { result: Ok(()), created: false, event: None, row, row_event } }
     }
 
     fn next_group(&mut self) -> i32 {
@@ -266,14 +281,14 @@ impl<'a> Planner<'a> {
         self.groups
     }
 
-    fn keep(&mut self, group: i32, event: i32, row: Option<&Row>, caller: &Caller) {
+    fn keep(&mut self, group: i32, event: i32, row: Option<&Row>, created: bool, caller: &Caller) {
         if let Some(own) = &caller.idempotency {
             self.keys.push(KeptAnswer {
                 group,
                 event,
                 key: own.key.clone(),
                 fingerprint: own.fingerprint,
-                answer: serde_json::to_string(&row).unwrap_or_default(),
+                answer: serde_json::to_string(&Answer { row, created }).unwrap_or_default(),
             });
         }
     }
@@ -289,11 +304,16 @@ impl<'a> Planner<'a> {
         self.note_identity(group, &event.change);
         self.guard_what_was_read(group, Some(&key));
         let before = old.as_ref().map_or(0, Row::version);
+        let created = match &old {
+            Some(Row::Config(entry)) => entry.content.is_none(),
+            Some(Row::Instance(_)) => false,
+            None => true,
+        };
         let touched =
             self.overlay.touched.entry(key).or_insert(Touched { group, before, row: None, last_event: 0 });
         touched.row.clone_from(&row);
         touched.last_event = ordinal;
-        self.keep(group, ordinal, row.as_ref(), caller);
+        self.keep(group, ordinal, row.as_ref(), created, caller);
         self.events.push(NewEvent {
             group,
             change: event.change,
@@ -304,7 +324,7 @@ impl<'a> Planner<'a> {
         });
         Verdict::With {
             group,
-            answer: Draft { result: Ok(()), event: Some(ordinal), row, row_event: Some(ordinal) },
+            answer: Draft { result: Ok(()), created, event: Some(ordinal), row, row_event: Some(ordinal) },
         }
     }
 
@@ -423,7 +443,7 @@ impl Settlement {
         });
         let revision =
             event.as_ref().map(|event| event.revision).or(row_revision).unwrap_or(batch.cursor.revision);
-        Ok(Outcome { event, row, revision, recalled: false })
+        Ok(Outcome { event, row, revision, created: draft.created, recalled: false })
     }
 }
 

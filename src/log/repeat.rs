@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{WriteError, plan::Outcome};
@@ -37,22 +38,31 @@ impl IdempotencyKey {
     }
 
     /// The answer that was given before.
-    pub fn recall(&self, kept: &Kept) -> Result<Outcome, WriteError> {
+    pub fn recall(&self, kept: Result<&Kept, &StoreError>) -> Result<Outcome, WriteError> {
+        let unreadable = |error: &StoreError| {
+            tracing::error!(error = crate::telemetry::chain(error), "a kept answer cannot be read");
+            WriteError::Rejected
+        };
+        let kept = kept.map_err(unreadable)?;
         if kept.fingerprint != self.fingerprint {
             return Err(WriteError::KeyReused);
         }
         let revision = kept.revision;
-        let row = read(&kept.answer).map_err(|error| {
-            tracing::error!(error = crate::telemetry::chain(&error), "a kept answer cannot be read");
-            WriteError::Rejected
-        })?;
+        let Answer { row, created } = read(&kept.answer).map_err(|error| unreadable(&error))?;
         // what a request found as it asked is no newer than it was
         let row = if kept.event.is_some() { row.map(|row| at_revision(row, Some(revision))) } else { row };
-        Ok(Outcome { event: kept.event.clone(), row, revision, recalled: true })
+        Ok(Outcome { event: kept.event.clone(), row, revision, created, recalled: true })
     }
 }
 
-fn read(answer: &str) -> Result<Option<Row>, StoreError> {
+/// What is kept of an answer.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Answer<R = Option<Row>> {
+    pub row: R,
+    pub created: bool,
+}
+
+fn read(answer: &str) -> Result<Answer, StoreError> {
     serde_json::from_str(answer).map_err(|error| StoreError::Unreadable {
         table: "idempotency_keys",
         column: "answer",

@@ -10,6 +10,8 @@ use crate::store::{Database, Lane, StoreError, idempotency};
 const EVERY: Duration = Duration::from_secs(1);
 /// How often old idempotency keys are looked for, counted in turns.
 const FORGET_EVERY: u64 = 60;
+/// As `forget_idempotency_keys` has it.
+const FORGOTTEN_AT_ONCE: i64 = 1000;
 
 /// Runs until it is stopped, and then remembers once more.
 pub async fn run_upkeep(follower: Arc<Follower>, database: Database, stop: CancellationToken) {
@@ -31,7 +33,7 @@ pub async fn run_upkeep(follower: Arc<Follower>, database: Database, stop: Cance
         if turn % FORGET_EVERY == 0
             && let Err(error) = forget(&mut lane).await
         {
-            tracing::debug!(
+            tracing::warn!(
                 error = crate::telemetry::chain(&error),
                 "old idempotency keys were not forgotten"
             );
@@ -41,7 +43,7 @@ pub async fn run_upkeep(follower: Arc<Follower>, database: Database, stop: Cance
 
 async fn forget(lane: &mut Lane) -> Result<(), StoreError> {
     let mut connection = lane.take().await?;
-    idempotency::forget_old(&mut connection).await?;
+    while idempotency::forget_old(&mut connection).await? == FORGOTTEN_AT_ONCE {}
     lane.give_back(connection);
     Ok(())
 }

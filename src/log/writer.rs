@@ -96,11 +96,12 @@ impl Writer {
             while let Ok(pending) = self.queue.try_recv() {
                 self.again.push_back(pending);
             }
-            self.again.extend(self.resting.drain(..).map(|(_, pending)| pending));
-            if self.again.is_empty() {
-                return;
+            self.wake_resting();
+            match (self.again.is_empty(), self.resting.is_empty()) {
+                (true, true) => return,
+                (true, false) => tokio::time::sleep(BUSY_PAUSE).await,
+                (false, _) => self.batch().await,
             }
-            self.batch().await;
         }
     }
 
@@ -159,8 +160,7 @@ impl Writer {
             }
         }
         let take = self.again.len().min(LARGEST_BATCH);
-        let mut gathered: Vec<Pending> = self.again.drain(..take).collect();
-        gathered.retain(|pending| pending.state.take());
+        let gathered: Vec<Pending> = self.again.drain(..take).collect();
         self.follower.metrics().queue_length(self.queue.len() + self.again.len());
         // A batch that the database refuses is halved until the guilty command stands alone.
         let mut parts = vec![gathered];
@@ -180,6 +180,9 @@ impl Writer {
                         );
                         part.drain(..).for_each(|pending| pending.reply(Err(WriteError::Rejected)));
                     } else {
+                        for pending in &part {
+                            pending.state.put_back();
+                        }
                         let second = part.split_off(part.len() / 2);
                         parts.push(second);
                         parts.push(part);
@@ -203,6 +206,8 @@ impl Writer {
             Ok(commands) => commands,
             Err((commands, error)) => return Err(Trouble::Unreachable(commands, error)),
         };
+        // From here on a caller that gives up does not know what becomes of its command.
+        commands.retain(|pending| pending.state.take());
         // What the follower may have taken in since is newer still, which does no harm.
         let Some((cursor, snapshot)) = self.follower.position() else {
             self.put_back(commands);
@@ -253,7 +258,7 @@ impl Writer {
             );
             self.wait_to_show(span.as_ref()).await;
         }
-        self.explain(&cursor, &outcomes, span.as_ref());
+        self.explain(&batch, &outcomes, span.as_ref());
         let mut lost = Vec::new();
         for (pending, group, answer) in waiting {
             match outcome_of(&outcomes, group) {
@@ -285,7 +290,7 @@ impl Writer {
         let mut others = Vec::with_capacity(commands.len());
         for pending in commands {
             let known = pending.key().and_then(|own| Some((own, kept.get(&*own.key)?)));
-            match known.map(|(own, kept)| own.recall(kept)) {
+            match known.map(|(own, kept)| own.recall(kept.as_ref())) {
                 Some(answer) => pending.reply(answer),
                 None => others.push(pending),
             }
@@ -464,14 +469,17 @@ impl Writer {
     }
 
     /// A conflict means that somebody else has written in between. Where nobody has, rows were changed past the log.
-    fn explain(&self, before: &Cursor, outcomes: &[GroupOutcome], span: Option<&Span>) {
-        let conflicts = outcomes.iter().filter(|outcome| **outcome == GroupOutcome::Conflict).count();
-        for _ in 0..conflicts {
+    /// One over an idempotency key needs no event.
+    fn explain(&self, batch: &Batch, outcomes: &[GroupOutcome], span: Option<&Span>) {
+        let lost = |group: &i32| outcome_of(outcomes, *group) == GroupOutcome::Conflict;
+        let keyed = |group: &i32| batch.keys.iter().any(|kept| kept.group == *group);
+        for _ in (1..=batch.groups).filter(lost) {
             self.follower.metrics().conflict();
         }
+        let conflicts = (1..=batch.groups).filter(lost).filter(|group| !keyed(group)).count();
         let nobody_wrote = match span {
-            Some(span) => follows(before, span),
-            None => self.follower.position().is_some_and(|(cursor, _)| cursor == *before),
+            Some(span) => follows(&batch.cursor, span),
+            None => self.follower.position().is_some_and(|(cursor, _)| cursor == batch.cursor),
         };
         if conflicts > 0 && nobody_wrote {
             self.follower.metrics().unexplained_conflict();

@@ -128,7 +128,7 @@ impl Server {
             }
         });
         back.spawn("flusher", {
-            let flusher = Flusher::new(liveness.clone(), replica, database.clone());
+            let flusher = Flusher::new(liveness.clone(), view.clone(), replica, database.clone());
             let (wait, stop) = (after_shape(back.stop()), back.stop());
             async move {
                 wait.await;
@@ -269,7 +269,11 @@ async fn shape(
                 _ => Err(StoreError::NotMigrated),
             }
         };
-        match attempt.await {
+        let result = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            result = attempt => result,
+        };
+        match result {
             Ok(applied) => {
                 if applied > 0 {
                     tracing::info!(applied, "the database was migrated");

@@ -59,13 +59,10 @@ impl From<sqlx::Error> for StoreError {
             }
             // the server ends this session or itself, or has become a standby
             sqlx::Error::Database(_) if code.starts_with("57") || code == "25006" => Self::Broken(error),
-            sqlx::Error::Database(_)
-            | sqlx::Error::ColumnDecode { .. }
-            | sqlx::Error::ColumnNotFound(_)
-            | sqlx::Error::Decode(_)
-            | sqlx::Error::Encode(_)
-            | sqlx::Error::RowNotFound
-            | sqlx::Error::TypeNotFound { .. } => Self::Statement(error),
+            // answered with an error, or never sent
+            sqlx::Error::Database(_) | sqlx::Error::Encode(_) | sqlx::Error::TypeNotFound { .. } => {
+                Self::Statement(error)
+            }
             _ => Self::Broken(error),
         }
     }

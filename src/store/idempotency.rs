@@ -22,8 +22,11 @@ pub struct Kept {
     pub answer: String,
 }
 
-/// The answers that are kept under `keys`.
-pub async fn find(connection: &mut PgConnection, keys: &[&str]) -> Result<HashMap<String, Kept>, StoreError> {
+/// The answers that are kept under `keys`, each by itself: one that this version cannot read concerns nobody else.
+pub async fn find(
+    connection: &mut PgConnection,
+    keys: &[&str],
+) -> Result<HashMap<String, Result<Kept, StoreError>>, StoreError> {
     let rows = bounded(
         STATEMENT_WITHIN,
         sqlx::query_as!(
@@ -39,17 +42,16 @@ pub async fn find(connection: &mut PgConnection, keys: &[&str]) -> Result<HashMa
         .fetch_all(connection),
     )
     .await?;
-    rows.into_iter().map(KeptRow::into_kept).collect()
+    Ok(rows.into_iter().map(|row| (row.key.clone(), row.into_kept())).collect())
 }
 
-/// Keys are kept for a day.
-pub async fn forget_old(connection: &mut PgConnection) -> Result<(), StoreError> {
-    bounded(
+/// Keys are kept for a day. Forgets some of those that are older, and says how many.
+pub async fn forget_old(connection: &mut PgConnection) -> Result<i64, StoreError> {
+    let forgotten = bounded(
         STATEMENT_WITHIN,
-        sqlx::query!("select rollcall.forget_idempotency_keys()::text as done").fetch_one(connection),
-    )
-    .await?;
-    Ok(())
+        sqlx::query_scalar!("select rollcall.forget_idempotency_keys()").fetch_one(connection),
+    );
+    Ok(forgotten.await?.unwrap_or(0))
 }
 
 struct KeptRow {
@@ -66,14 +68,14 @@ struct KeptRow {
 }
 
 impl KeptRow {
-    fn into_kept(self) -> Result<(String, Kept), StoreError> {
-        let Self { key, fingerprint, answer, revision, time, kind, service, instance, actor, data } = self;
+    fn into_kept(self) -> Result<Kept, StoreError> {
+        let Self { fingerprint, answer, revision, time, kind, service, instance, actor, data, .. } = self;
         let event = match (time, kind, service, actor, data) {
             (Some(time), Some(kind), Some(service), Some(actor), Some(data)) => {
                 Some(read_event(revision, time, &kind, &service, instance, &actor, &data)?)
             }
             _ => None,
         };
-        Ok((key, Kept { fingerprint, revision, event, answer }))
+        Ok(Kept { fingerprint, revision, event, answer })
     }
 }

@@ -114,7 +114,8 @@ async fn all(connection: &mut PgConnection, newest: i64) -> Result<Feed, StoreEr
         STATEMENT_WITHIN,
         sqlx::query_as!(
             SignRow,
-            "select instance, last_seen, last_check, latency_ms, output, load, failures, changes from rollcall.liveness"
+            "select l.instance, l.last_seen, l.last_check, l.latency_ms, l.output, l.load, l.failures, l.changes \
+             from rollcall.liveness l join rollcall.instances i on i.id = l.instance"
         )
         .fetch_all(connection),
     )

@@ -2,7 +2,11 @@
 
 use sqlx::migrate::Migrator;
 
-use super::{connect::Database, error::StoreError};
+use super::{
+    connect::Database,
+    error::StoreError,
+    lane::{STATEMENT_WITHIN, bounded},
+};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
@@ -27,15 +31,19 @@ pub async fn migrate(database: &Database) -> Result<usize, StoreError> {
 /// How many migrations the database lacks.
 pub async fn pending(database: &Database) -> Result<usize, StoreError> {
     let mut connection = database.connect_as_owner().await?;
-    let has_table =
+    let has_table = bounded(
+        STATEMENT_WITHIN,
         sqlx::query_scalar!(r#"select to_regclass('_sqlx_migrations') is not null as "has_table!""#)
-            .fetch_one(&mut connection)
-            .await?;
+            .fetch_one(&mut connection),
+    )
+    .await?;
     if !has_table {
         return Ok(MIGRATIONS.iter().count());
     }
-    let applied: Vec<i64> = sqlx::query_scalar("select version from _sqlx_migrations where success")
-        .fetch_all(&mut connection)
-        .await?;
+    let applied: Vec<i64> = bounded(
+        STATEMENT_WITHIN,
+        sqlx::query_scalar("select version from _sqlx_migrations where success").fetch_all(&mut connection),
+    )
+    .await?;
     Ok(MIGRATIONS.iter().filter(|migration| !applied.contains(&migration.version)).count())
 }

@@ -77,7 +77,9 @@ pub enum Verb {
     /// With content that is thought to be there already.
     RegisterAgain,
     Replace,
-    Report { healthy: bool },
+    Report {
+        healthy: bool,
+    },
     Unregister,
     PutConfig,
     DeleteConfig,
@@ -102,11 +104,20 @@ pub enum Condition {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Acknowledged.
-    Done { revision: i64, version: Option<i64>, instance: Option<Uuid> },
+    Done {
+        revision: i64,
+        version: Option<i64>,
+        instance: Option<Uuid>,
+    },
     /// Understood, and not done: 404, 409 or 412.
-    Refused { status: u16, current: Option<i64> },
+    Refused {
+        status: u16,
+        current: Option<i64>,
+    },
     /// Not done, and the answer says so.
-    Failed { code: String },
+    Failed {
+        code: String,
+    },
     Unknown,
     /// An answer that nobody should get.
     Odd(String),

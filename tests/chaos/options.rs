@@ -23,6 +23,7 @@ cargo test --test chaos [-- OPTIONS]
   --applicable      with --seeded: only see whether each bug can still be put into the sources";
 
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct Options {
     pub long: bool,
     pub writes: usize,
@@ -85,12 +86,12 @@ pub fn read(arguments: impl Iterator<Item = String>) -> Result<Asked, String> {
             "--keep" => options.keep = true,
             "--seeded" => options.seeded = true,
             "--bug" => options.bug = Some(value()?),
-            "--applicable" => options.applicable = true,
+            "--applicable" => (options.seeded, options.applicable) = (true, true),
             "--help" | "-h" => return Ok(Asked::Help),
             "--list" => return Ok(Asked::List),
             // what `cargo test` hands to every harness
-            "--nocapture" | "--no-capture" | "--quiet" | "-q" | "--exact" | "--ignored" | "--include-ignored"
-            | "--show-output" => {}
+            "--nocapture" | "--no-capture" | "--quiet" | "-q" | "--exact" | "--ignored"
+            | "--include-ignored" | "--show-output" => {}
             "--test-threads" | "--format" | "--color" | "--skip" | "-Z" => drop(value()?),
             other if other.starts_with("--test-threads=") || other.starts_with("--format=") => {}
             other if other.starts_with('-') => return Err(format!("{other} is not known\n{USAGE}")),

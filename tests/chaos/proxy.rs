@@ -41,6 +41,8 @@ pub enum Mode {
     BlackHole,
     /// The same for one direction.
     HalfOpen(Way),
+    /// Requests come but for the last message, at which a transaction ends: what it holds, it goes on holding.
+    WithholdSync,
     /// Connections are reset as soon as they are made.
     Refuse,
 }
@@ -52,10 +54,32 @@ pub struct Proxy {
 
 struct Shared {
     mode: watch::Sender<Mode>,
+    trap: Trap,
     upstream: Mutex<PathBuf>,
     links: Mutex<HashMap<u64, Arc<Link>>>,
     next: AtomicU64,
     stop: CancellationToken,
+}
+
+/// Holds one request.
+#[derive(Default)]
+struct Trap {
+    bytes: Mutex<Option<Vec<u8>>>,
+    held: watch::Sender<usize>,
+}
+
+impl Trap {
+    /// Whether these bytes are what is waited for. It happens once.
+    fn catches(&self, bytes: &[u8]) -> bool {
+        let mut wanted = lock(&self.bytes);
+        let caught =
+            wanted.as_ref().is_some_and(|wanted| bytes.windows(wanted.len()).any(|some| some == wanted));
+        if caught {
+            *wanted = None;
+            self.held.send_replace(1);
+        }
+        caught
+    }
 }
 
 /// One connection of the replica, and its other half to the database.
@@ -83,6 +107,7 @@ impl Proxy {
         let port = listener.local_addr()?.port();
         let shared = Arc::new(Shared {
             mode: watch::Sender::new(Mode::Pass),
+            trap: Trap::default(),
             upstream: Mutex::new(upstream),
             links: Mutex::default(),
             next: AtomicU64::new(0),
@@ -110,6 +135,21 @@ impl Proxy {
 
     pub fn connections(&self) -> usize {
         lock(&self.shared.links).len()
+    }
+
+    /// The next request that contains these bytes is held on its way, with all that follows it on its connection.
+    pub fn trap(&self, bytes: &[u8]) {
+        *lock(&self.shared.trap.bytes) = Some(bytes.to_vec());
+    }
+
+    /// Whether something is held.
+    pub fn has_caught(&self) -> bool {
+        *self.shared.trap.held.borrow() > 0
+    }
+
+    /// Lets go what was held. It arrives late.
+    pub fn release(&self) {
+        self.shared.trap.held.send_replace(0);
     }
 
     /// All connections that stand now go silent for ever; new ones are as good as any. Says how many there were.
@@ -158,7 +198,7 @@ async fn connect(near: TcpStream, shared: Arc<Shared>) {
     };
     let (number, link) = (shared.next.fetch_add(1, Ordering::Relaxed), Arc::new(Link::default()));
     lock(&shared.links).insert(number, Arc::clone(&link));
-    pump::both_ways(near, far, &shared.mode, &link).await;
+    pump::both_ways(near, far, &shared, &link).await;
     lock(&shared.links).remove(&number);
 }
 

@@ -42,7 +42,7 @@ pub async fn heartbeat(State(app): State<App>, InPath(id): InPath, sent: Sent) -
         Some(body) => read_load(&body).map_err(Problem::invalid)?,
         None => None,
     };
-    app.heartbeat(id, load)?;
+    app.heartbeat(id, load).await?;
     let revision = app.snapshot()?.revision();
     Ok(written_at(revision, StatusCode::NO_CONTENT.into_response()))
 }

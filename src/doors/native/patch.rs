@@ -3,6 +3,8 @@
 //! The patched whole goes the way of a PUT, under the version that it was made from, so that nothing that others
 //! changed meanwhile is lost.
 
+use std::time::Duration;
+
 use axum::{extract::State, response::Response};
 use serde_json::{Map, Value, json};
 
@@ -14,13 +16,15 @@ use super::{
     wire::MetadataReply,
 };
 use crate::{
-    app::{App, AppError, Consistency},
-    domain::{Checks, Instance, Precondition, Refusal, Violation, registry::UpdateInstance},
+    app::{App, AppError, Caller, Consistency},
+    domain::{Checks, Instance, InstanceId, Precondition, Refusal, Violation, registry::UpdateInstance},
     doors::kit::{CallerOf, MERGE_PATCH, Preconditions, Problem, Sent, body::ONE},
 };
 
 /// How often a patch is made anew when others were faster.
 const MOST_TRIES: usize = 8;
+/// How long all of them may take together.
+const WITHIN: Duration = Duration::from_millis(4700);
 
 /// Changes some of what was said of an instance
 ///
@@ -55,26 +59,42 @@ pub async fn patch_instance(
     let Value::Object(patch) = patch else {
         return Err(Problem::invalid(vec![Violation::new("body", "must be a JSON object")]));
     };
-    if let Some(written) = app.repeated(&caller).await? {
+    // each step has its time-out, and there are several
+    let work = patch_until_it_fits(&app, &caller, id, &precondition, &patch);
+    tokio::time::timeout(WITHIN, work).await.unwrap_or_else(|_| Err(AppError::OutcomeUnknown.into()))
+}
+
+async fn patch_until_it_fits(
+    app: &App,
+    caller: &Caller,
+    id: InstanceId,
+    precondition: &Precondition,
+    patch: &Map<String, Value>,
+) -> Result<Response, Problem> {
+    if let Some(written) = app.repeated(caller).await? {
         return changed(&written);
     }
     let mut snapshot = app.snapshot()?;
     for _ in 0..MOST_TRIES {
         let current = found(&snapshot, id);
-        let fits = current.as_ref().is_ok_and(|instance| allows(&precondition, instance.version));
+        let fits = current.as_ref().is_ok_and(|instance| allows(precondition, instance.version));
         if !fits {
             // this replica may be behind what the caller knows
             snapshot = app.snapshot_at(Consistency::Strong).await?;
         }
         let instance = found(&snapshot, id)?;
-        if !allows(&precondition, instance.version) {
+        if !allows(precondition, instance.version) {
+            // the same request may have been carried out since it was looked for
+            if let Some(written) = app.repeated(caller).await? {
+                return changed(&written);
+            }
             return Err(Refusal::PreconditionFailed { current: Some(instance.version) }.into());
         }
-        let whole = patched(&instance, &patch);
+        let whole = patched(&instance, patch);
         let Registration { service, key, spec, load } =
             Registration::read(&whole, Names::All).map_err(Problem::invalid)?;
         let precondition = Precondition::Version(vec![instance.version]);
-        match app.update(&caller, UpdateInstance { id, service, key, spec, precondition }, load).await {
+        match app.update(caller, UpdateInstance { id, service, key, spec, precondition }, load).await {
             Ok(written) => return changed(&written),
             Err(AppError::Refused(Refusal::PreconditionFailed { .. })) => {
                 snapshot = app.snapshot_at(Consistency::Strong).await?;

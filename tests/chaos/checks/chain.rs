@@ -20,7 +20,8 @@ pub async fn check(connection: &mut PgConnection) -> Result<(usize, Vec<String>)
         .await
         .map_err(|error| error.to_string())?;
         let (Some(first), Some(last)) = (page.first(), page.last()) else { return Ok((batches, findings)) };
-        let mut events = events(connection, first.get("rev_from"), last.get("rev_to")).await?.into_iter().peekable();
+        let mut events =
+            events(connection, first.get("rev_from"), last.get("rev_to")).await?.into_iter().peekable();
         for batch in &page {
             let (epoch, from, to): (i32, i64, i64) =
                 (batch.get("epoch"), batch.get("rev_from"), batch.get("rev_to"));
@@ -80,7 +81,8 @@ fn line(row: &PgRow) -> String {
         Some(text) => serde_json::to_string(&text).unwrap_or_default(),
         None => "null".to_owned(),
     };
-    let (revision, epoch, micros): (i64, i32, i64) = (row.get("revision"), row.get("epoch"), row.get("micros"));
+    let (revision, epoch, micros): (i64, i32, i64) =
+        (row.get("revision"), row.get("epoch"), row.get("micros"));
     let texts = ["kind", "service", "instance", "actor", "origin", "request_id", "data"].map(text);
     format!("[{revision}, {epoch}, {micros}, {}]", texts.join(", "))
 }

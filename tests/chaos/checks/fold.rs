@@ -139,11 +139,12 @@ impl Fold {
             self.slots.entry(slot.clone()).or_default().push((entry.revision, Some(id)));
             self.services.entry(Arc::clone(&entry.service)).or_default().insert(id);
         } else if old.is_none() {
-            self.findings.push(format!("revision {}: a change of an instance that is not there", entry.revision));
+            self.findings
+                .push(format!("revision {}: a change of an instance that is not there", entry.revision));
         }
-        let mut row = old.unwrap_or_else(|| {
-            json!({ "id": id, "service": &*entry.service, "key": data["key"], "registered_at": time })
-        });
+        let mut row = old.unwrap_or_else(
+            || json!({ "id": id, "service": &*entry.service, "key": data["key"], "registered_at": time }),
+        );
         if let Kind::Unregistered(slot) = &entry.kind {
             self.slots.entry(slot.clone()).or_default().push((entry.revision, None));
             return (Target::Instance(id), None);
@@ -151,7 +152,8 @@ impl Fold {
         row["version"] = entry.version.into();
         row["revision"] = entry.revision.into();
         row["updated_at"] = time.clone();
-        for (field, name) in [("instance", "spec"), ("status", "status"), ("failures", "failures"), ("changes", "changes")]
+        for (field, name) in
+            [("instance", "spec"), ("status", "status"), ("failures", "failures"), ("changes", "changes")]
         {
             if !data[field].is_null() {
                 row[name] = data[field].clone();

@@ -34,7 +34,8 @@ pub fn check(history: &History, fold: &Fold, gone: &Gone) -> Ledger {
                 .contradictions
                 .push(format!("revision {}: {tag:?} is of no request that was made", entry.revision)),
             Some(write) => {
-                if let Some(contradiction) = contradiction(write, entry.revision, entry.version, entry.instance)
+                if let Some(contradiction) =
+                    contradiction(write, entry.revision, entry.version, entry.instance)
                 {
                     ledger.contradictions.push(contradiction);
                 }
@@ -69,12 +70,7 @@ pub fn check(history: &History, fold: &Fold, gone: &Gone) -> Ledger {
 }
 
 /// Why a write that is in the log should not be there, or not so.
-fn contradiction(
-    write: &Write,
-    revision: i64,
-    version: i64,
-    instance: Option<uuid::Uuid>,
-) -> Option<String> {
+fn contradiction(write: &Write, revision: i64, version: i64, instance: Option<uuid::Uuid>) -> Option<String> {
     match &write.outcome {
         Outcome::Done { revision: told, .. } if *told != revision => {
             Some(format!("{:?} was told revision {told} and is at {revision}", write.tag))

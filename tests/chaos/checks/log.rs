@@ -30,11 +30,17 @@ pub enum Kind {
     Registered(Slot),
     Updated,
     Unregistered(Slot),
-    Health { status: String },
-    ConfigPut { number: Option<i64> },
+    Health {
+        status: String,
+    },
+    ConfigPut {
+        number: Option<i64>,
+    },
     ConfigDeleted,
     /// The log goes on after a loss, of which this tells the revisions, as far as they are known.
-    EpochStarted { lost: Option<(i64, i64)> },
+    EpochStarted {
+        lost: Option<(i64, i64)>,
+    },
     Other(String),
 }
 
@@ -64,12 +70,14 @@ impl Entry {
             "config_updated" => Kind::ConfigPut { number: data["content"]["number"].as_i64() },
             "config_deleted" => Kind::ConfigDeleted,
             "epoch_started" => {
-                let lost = data["lost_from"].as_i64().zip(data["lost_to"].as_i64());
+                let from = data["lost_from"].as_i64().unwrap_or(0);
+                let lost = data["lost_to"].as_i64().map(|to| (from, to));
                 Kind::EpochStarted { lost }
             }
             other => Kind::Other(other.to_owned()),
         };
-        let content = data["instance"]["metadata"]["other"]["tag"].as_str().or(data["content"]["tag"].as_str());
+        let content =
+            data["instance"]["metadata"]["other"]["tag"].as_str().or(data["content"]["tag"].as_str());
         let content = content.and_then(Tag::read);
         let request = event["request_id"].as_str().and_then(Tag::request_of);
         // a request that sends again what another wrote has items of its own all the same

@@ -60,9 +60,7 @@ pub fn replay(history: &History, fold: &Fold) -> Vec<String> {
     let mut config_versions: HashMap<&str, i64> = HashMap::new();
     for entry in &fold.entries {
         let target = match (&entry.kind, entry.instance) {
-            (Kind::ConfigPut { .. } | Kind::ConfigDeleted, _) => {
-                Target::Config(entry.service.clone())
-            }
+            (Kind::ConfigPut { .. } | Kind::ConfigDeleted, _) => Target::Config(entry.service.clone()),
             (Kind::EpochStarted { .. } | Kind::Other(_), _) | (_, None) => continue,
             (_, Some(id)) => Target::Instance(id),
         };

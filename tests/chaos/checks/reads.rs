@@ -26,10 +26,8 @@ fn untrue(read: &Read, fold: &Fold) -> Option<String> {
             Some(format!("at {revision} there was {:?}, and not as in {read:?}", at(target)))
         }
         (ReadTarget::Service(service), ReadResult::Service(seen)) => {
-            let there = fold
-                .instances_of(service)
-                .filter_map(|id| Some((id, at(&Target::Instance(id))?)))
-                .collect();
+            let there =
+                fold.instances_of(service).filter_map(|id| Some((id, at(&Target::Instance(id))?))).collect();
             (*seen != there).then(|| format!("at {revision} {service} had {there:?}, and not as in {read:?}"))
         }
         _ => None,
@@ -60,7 +58,9 @@ pub fn never_back(history: &History, replicas: usize) -> Vec<String> {
 fn never_back_on(history: &History, replica: usize) -> Vec<String> {
     let reads = history.reads.iter().filter(|read| read.replica == replica);
     let acknowledged = |write: &&Write| {
-        write.replica == replica && matches!(write.outcome, Outcome::Done { .. }) && write.told_otherwise.is_none()
+        write.replica == replica
+            && matches!(write.outcome, Outcome::Done { .. })
+            && write.told_otherwise.is_none()
     };
     let writes = history.writes.iter().filter(acknowledged);
     let mut shown: Vec<(Micros, i64)> = reads.clone().map(|read| (read.completed, read.revision)).collect();

@@ -13,8 +13,7 @@ use todc_utils::{
 use crate::{
     clients::is_cell,
     history::{
-        Condition, Consistency, History, Micros, NEVER, Outcome, ReadResult, ReadTarget, Seen, Tag, Target,
-        Verb,
+        Condition, Consistency, History, Micros, Outcome, ReadResult, ReadTarget, Seen, Tag, Target, Verb,
     },
 };
 
@@ -100,7 +99,7 @@ fn actions(timed: &[Timed]) -> Actions<Operation> {
     let mut points: Vec<(Micros, bool, usize)> = Vec::new();
     for (process, timed) in timed.iter().enumerate() {
         points.push((timed.invoked, false, process));
-        points.push((timed.completed.min(NEVER), true, process));
+        points.push((timed.completed, true, process));
     }
     points.sort_unstable();
     let action = |(_, is_response, process): (Micros, bool, usize)| {

@@ -29,8 +29,7 @@ impl Worker {
     /// Adds one to a counter: reads it, and writes the next number if nobody else has meanwhile.
     pub(super) async fn count(&mut self) {
         let name = Board::any_counter(&mut self.random);
-        let consistency =
-            if self.random.percent(50) { Consistency::Default } else { Consistency::Strong };
+        let consistency = if self.random.percent(50) { Consistency::Default } else { Consistency::Strong };
         let Some(body) = self.read(Arc::clone(&name), consistency).await else { return };
         match (body["version"].as_i64(), body["content"]["number"].as_i64()) {
             (Some(version), Some(number)) => {
@@ -56,8 +55,7 @@ impl Worker {
     fn condition(&mut self, name: &Arc<str>) -> Condition {
         match (self.random.below(10), self.board.config(name)) {
             (0..5, Some(version)) => Condition::Version(version),
-            (0..5, None) => Condition::Absent,
-            (5, _) => Condition::Absent,
+            (0..5, None) | (5, _) => Condition::Absent,
             _ => Condition::None,
         }
     }

@@ -42,11 +42,8 @@ impl Worker {
     pub(super) async fn register_many(&mut self) {
         let count = self.random.between(2, MOST_AT_ONCE);
         let slots: Vec<Slot> = (0..count).map(|_| Board::any_slot(&mut self.random)).collect();
-        let change = |slot: &Slot| Change {
-            target: Target::Slot(slot.clone()),
-            verb: Verb::Register,
-            number: None,
-        };
+        let change =
+            |slot: &Slot| Change { target: Target::Slot(slot.clone()), verb: Verb::Register, number: None };
         let changes = slots.iter().map(change).collect();
         let made_of = slots.clone();
         let body = Box::new(move |tag: Tag| {
@@ -146,7 +143,7 @@ impl Worker {
 }
 
 /// An instance that nobody checks: its health is what clients say of it.
-fn registration(slot: &Slot, tag: Tag, padding: &str) -> Value {
+pub(super) fn registration(slot: &Slot, tag: Tag, padding: &str) -> Value {
     let mut body = json!({
         "name": &*slot.service, "key": &*slot.key, "type": "api", "host": "127.0.0.1", "port": 80, "checks": [],
         "metadata": { "tag": tag.text() },

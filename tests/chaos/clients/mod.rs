@@ -11,13 +11,14 @@ use reqwest::Method;
 use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 pub use board::{Board, is_cell};
 pub use session::{PATIENT, Session};
 
 use self::session::{Call, Change};
 use crate::{
-    history::{Clock, Condition, Consistency, History, Outcome, ReadResult, ReadTarget, Target, Verb},
+    history::{Clock, Condition, Consistency, History, Outcome, ReadResult, ReadTarget, Slot, Target, Verb},
     random::Random,
 };
 
@@ -131,7 +132,6 @@ impl Worker {
     /// Sends a write as this client does: sometimes in a hurry, sometimes under a key and again.
     async fn write(&mut self, mut call: Call, changes: Vec<Change>, body: Body) -> Vec<Outcome> {
         let tag = self.session.next_tag();
-        let verb = changes[0].verb;
         call.body = body(tag);
         if self.random.percent(4) {
             call.within = Duration::from_millis(self.random.between(3, 400));
@@ -150,9 +150,7 @@ impl Worker {
             }
         }
         let all_done = outcomes.iter().all(|outcome| matches!(outcome, Outcome::Done { .. }));
-        // what changed nothing is not kept under its key: asked again, it may change something
-        let kept = !verb.may_change_nothing();
-        if call.key.is_some() && all_done && kept && self.random.percent(30) {
+        if call.key.is_some() && all_done && self.random.percent(30) {
             // as when an answer was lost on its way and the client asks again
             call.within = PATIENT;
             let replica = self.any_replica();
@@ -177,6 +175,22 @@ pub async fn probe(session: &mut Session, replica: usize, within: Duration) -> O
     call.within = within;
     call.body = Some(serde_json::json!({ "tag": tag.text() }));
     let change = Change { target: Target::Config(name), verb: Verb::PutConfig, number: None };
+    session.write(tag, &[replica], &call, vec![change]).await.remove(0)
+}
+
+/// Registers an instance through one replica.
+pub async fn register(session: &mut Session, replica: usize, slot: &Slot) -> Outcome {
+    let tag = session.next_tag();
+    let mut call = call(Method::POST, "/api/v1/services/register".to_owned(), Condition::None);
+    call.body = Some(instances::registration(slot, tag, ""));
+    let change = Change { target: Target::Slot(slot.clone()), verb: Verb::Register, number: None };
+    session.write(tag, &[replica], &call, vec![change]).await.remove(0)
+}
+
+pub async fn unregister(session: &mut Session, replica: usize, id: Uuid) -> Outcome {
+    let tag = session.next_tag();
+    let call = call(Method::DELETE, format!("/api/v1/services/{id}"), Condition::None);
+    let change = Change { target: Target::Instance(id), verb: Verb::Unregister, number: None };
     session.write(tag, &[replica], &call, vec![change]).await.remove(0)
 }
 

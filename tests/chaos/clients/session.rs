@@ -45,7 +45,11 @@ pub struct Change {
 
 /// An answer, or why there is none.
 pub enum Answer {
-    Came { status: StatusCode, revision: Option<i64>, body: Value },
+    Came {
+        status: StatusCode,
+        revision: Option<i64>,
+        body: Value,
+    },
     /// It never left.
     NotSent,
     Lost,
@@ -65,6 +69,11 @@ impl Session {
     pub fn next_tag(&mut self) -> Tag {
         self.next += 1;
         Tag { request: self.next, item: 0 }
+    }
+
+    /// The tag that the next write will have.
+    pub fn coming_tag(&self) -> Tag {
+        Tag { request: self.next + 1, item: 0 }
     }
 
     pub async fn send(&self, replica: usize, call: &Call, request_id: Option<&str>) -> Answer {

@@ -65,8 +65,7 @@ impl Cluster {
         database.configure();
         database.start().await?;
         create_database(&database).await.map_err(|error| error.to_string())?;
-        let mut cluster =
-            Self { replicas: Vec::new(), proxies: Vec::new(), database, disk, no_disk, folder };
+        let mut cluster = Self { replicas: Vec::new(), proxies: Vec::new(), database, disk, no_disk, folder };
         let binary = needs.binary.clone().unwrap_or(env!("CARGO_BIN_EXE_rollcall").to_owned());
         cluster.start_replicas(&PathBuf::from(binary)).await?;
         Ok(cluster)
@@ -74,8 +73,7 @@ impl Cluster {
 
     async fn start_replicas(&mut self, binary: &Path) -> Result<(), String> {
         for number in 0..REPLICAS {
-            let proxy =
-                Proxy::start(self.database.socket_file()).await.map_err(|error| error.to_string())?;
+            let proxy = Proxy::start(self.database.socket_file()).await.map_err(|error| error.to_string())?;
             let mut replica = Replica::new(&self.folder, number, binary.to_owned(), proxy.port);
             replica.start();
             self.proxies.push(proxy);
@@ -84,7 +82,10 @@ impl Cluster {
         for replica in &mut self.replicas {
             if replica.ready(READY_WITHIN).await.is_none() {
                 let said = std::fs::read_to_string(replica.log_file()).unwrap_or_default();
-                return Err(format!("replica {} was not ready within {READY_WITHIN:?}: {said}", replica.number));
+                return Err(format!(
+                    "replica {} was not ready within {READY_WITHIN:?}: {said}",
+                    replica.number
+                ));
             }
         }
         Ok(())

@@ -5,15 +5,16 @@
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection, postgres::PgConnectOptions};
-use tokio::process::Command;
+use tokio::{process::Command, sync::OnceCell};
 
-use super::{tools::Tools, wait::wait_for};
+use super::{folder::Folder, tools::Tools, wait::wait_for};
 
 /// The role that the replicas log in as. It is no superuser: what is kept for those is not theirs.
 pub const SERVICE_ROLE: &str = "rollcall";
@@ -22,13 +23,17 @@ pub const DATABASE: &str = "registry";
 pub const MAX_CONNECTIONS: usize = 60;
 pub const RESERVED_CONNECTIONS: usize = 8;
 
-const START_WITHIN: Duration = Duration::from_secs(60);
+/// The processes of a server notice within moments that the first of them is dead.
+const GONE_WITHIN: Duration = Duration::from_secs(5);
+const START_WITHIN: Duration = Duration::from_mins(1);
 
 #[derive(Clone, Debug)]
 pub struct Postgres {
     tools: Tools,
     data: PathBuf,
     socket: PathBuf,
+    /// Its processes at the time when it was killed.
+    killed: Arc<Mutex<Vec<i32>>>,
 }
 
 /// How a server is ended.
@@ -49,7 +54,7 @@ impl Postgres {
     pub fn at(tools: &Tools, data: PathBuf, socket: PathBuf) -> Self {
         fs::create_dir_all(&socket).unwrap();
         tools.hand_over(&socket);
-        Self { tools: tools.clone(), data, socket }
+        Self { tools: tools.clone(), data, socket, killed: Arc::default() }
     }
 
     pub fn tools(&self) -> &Tools {
@@ -61,9 +66,24 @@ impl Postgres {
         self.socket.join(".s.PGSQL.5432")
     }
 
+    /// Makes a fresh cluster. It is made once and then copied.
     pub async fn initialise(&self) -> Result<(), String> {
+        static TEMPLATE: OnceCell<(Folder, PathBuf)> = OnceCell::const_new();
+        let template = TEMPLATE.get_or_try_init(async || {
+            let folder = Folder::new();
+            let template =
+                Self::at(&self.tools, folder.path().join("template"), folder.path().join("socket"));
+            fs::create_dir_all(&template.data).map_err(|error| error.to_string())?;
+            self.tools.hand_over(&template.data);
+            template.make().await?;
+            Ok::<_, String>((folder, template.data))
+        });
+        copy_files(&template.await?.1, &self.data).await
+    }
+
+    async fn make(&self) -> Result<(), String> {
         let data = self.data.to_string_lossy();
-        let arguments = ["-D", &data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"];
+        let arguments = ["-D", &data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"];
         self.tools.run(&self.socket, "initdb", &arguments).await
     }
 
@@ -92,12 +112,23 @@ impl Postgres {
         let data = self.data.to_string_lossy().into_owned();
         let log = self.log_file().to_string_lossy().into_owned();
         let arguments = ["start", "-D", &data, "-w", "-t", "60", "-s", "-l", &log];
+        self.clear_away_killed().await;
         loop {
             match self.tools.run(&self.socket, "pg_ctl", &arguments).await {
                 Ok(()) => return Ok(()),
                 Err(error) if begun.elapsed() > START_WITHIN => return Err(error),
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
             }
+        }
+    }
+
+    /// A killed process may stay for seconds as a zombie, and its lock file with it. Once none of them lives any more
+    /// the file says nothing true.
+    async fn clear_away_killed(&self) {
+        let killed = std::mem::take(&mut *self.killed.lock().unwrap_or_else(PoisonError::into_inner));
+        let all_gone = wait_for(GONE_WITHIN, async || killed.iter().all(|pid| !lives(*pid)).then_some(()));
+        if !killed.is_empty() && all_gone.await.is_some() {
+            let _ = fs::remove_file(self.data.join("postmaster.pid"));
         }
     }
 
@@ -108,16 +139,13 @@ impl Postgres {
     pub async fn end(&self, how: End) -> Result<(), String> {
         let data = self.data.to_string_lossy().into_owned();
         let mode = match how {
-            End::KillFirst => {
-                if let Some(first) = self.first_process() {
-                    send(first, Signal::KILL);
+            End::KillFirst | End::KillAll => {
+                let processes = self.processes().await;
+                let count = if how == End::KillFirst { 1 } else { processes.len() };
+                for pid in &processes[..count.min(processes.len())] {
+                    send(*pid, Signal::KILL);
                 }
-                return Ok(());
-            }
-            End::KillAll => {
-                for pid in self.processes().await {
-                    send(pid, Signal::KILL);
-                }
+                *self.killed.lock().unwrap_or_else(PoisonError::into_inner) = processes;
                 return Ok(());
             }
             End::Immediate => "immediate",
@@ -136,8 +164,22 @@ impl Postgres {
     pub async fn copy_from(&self, port: u16) -> Result<(), String> {
         let data = self.data.to_string_lossy().into_owned();
         let port = port.to_string();
-        let arguments =
-            ["-D", &data, "-h", "127.0.0.1", "-p", &port, "-U", "postgres", "-R", "-X", "stream", "-c", "fast", "-N"];
+        let arguments = [
+            "-D",
+            &data,
+            "-h",
+            "127.0.0.1",
+            "-p",
+            &port,
+            "-U",
+            "postgres",
+            "-R",
+            "-X",
+            "stream",
+            "-c",
+            "fast",
+            "-N",
+        ];
         self.tools.run(&self.socket, "pg_basebackup", &arguments).await?;
         self.configure();
         Ok(())
@@ -145,12 +187,7 @@ impl Postgres {
 
     /// Copies the data of a server that does not run.
     pub async fn copy_files_of(&self, other: &Self) -> Result<(), String> {
-        let mut command = Command::new("cp");
-        command.arg("-a").arg(other.data.join(".")).arg(&self.data);
-        let output = command.output().await.map_err(|error| error.to_string())?;
-        if !output.status.success() {
-            return Err(format!("cp: {}", String::from_utf8_lossy(&output.stderr)));
-        }
+        copy_files(&other.data, &self.data).await?;
         self.configure();
         Ok(())
     }
@@ -189,8 +226,7 @@ impl Postgres {
 
     /// A connection to the database that every server has.
     pub async fn connect_to_maintain(&self) -> Result<PgConnection, sqlx::Error> {
-        let options =
-            PgConnectOptions::new().socket(&self.socket).username("postgres").database("postgres");
+        let options = PgConnectOptions::new().socket(&self.socket).username("postgres").database("postgres");
         PgConnection::connect_with(&options.disable_statement_logging()).await
     }
 
@@ -227,6 +263,24 @@ impl Postgres {
             }
         });
         std::iter::once(first).chain(children).collect()
+    }
+}
+
+async fn copy_files(from: &Path, to: &Path) -> Result<(), String> {
+    let mut command = Command::new("cp");
+    command.arg("-a").arg(from.join(".")).arg(to);
+    let output = command.output().await.map_err(|error| error.to_string())?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("cp: {}", String::from_utf8_lossy(&output.stderr)))
+}
+
+/// Whether a process is there and not a zombie. Where nobody can tell, it is.
+fn lives(pid: i32) -> bool {
+    match fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(stat) => !stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with(['Z', 'X'])),
+        Err(_) => !Path::new("/proc/self/stat").exists(),
     }
 }
 

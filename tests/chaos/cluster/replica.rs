@@ -60,7 +60,10 @@ impl Replica {
         }
         command
             .current_dir(self.folder.path())
-            .env("DATABASE_URL", format!("postgres://{SERVICE_ROLE}@127.0.0.1:{}/{DATABASE}", self.database_port))
+            .env(
+                "DATABASE_URL",
+                format!("postgres://{SERVICE_ROLE}@127.0.0.1:{}/{DATABASE}", self.database_port),
+            )
             .env("ROLLCALL_LISTEN", format!("127.0.0.1:{}", self.port))
             .env("ROLLCALL_DATA_DIR", data)
             .env("ROLLCALL_CHECKER", "off")
@@ -83,7 +86,8 @@ impl Replica {
     }
 
     pub fn signal(&self, signal: Signal) {
-        let pid = self.child.as_ref().and_then(|child| i32::try_from(child.id()).ok()).and_then(Pid::from_raw);
+        let pid =
+            self.child.as_ref().and_then(|child| i32::try_from(child.id()).ok()).and_then(Pid::from_raw);
         if let Some(pid) = pid {
             let _ = kill_process(pid, signal);
         }

@@ -70,13 +70,18 @@ fn folder() -> PathBuf {
     for (root, below) in
         [("/usr/lib/postgresql", "bin"), ("/opt/homebrew/opt", "bin"), ("/usr/local/opt", "bin")]
     {
-        let mut found: Vec<PathBuf> =
-            fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path().join(below)).collect();
+        let mut found: Vec<PathBuf> = fs::read_dir(root)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path().join(below))
+            .collect();
         found.sort();
         folders.extend(found.into_iter().rev());
     }
-    let complete =
-        |folder: &PathBuf| ["initdb", "postgres", "pg_ctl", "pg_basebackup"].iter().all(|tool| folder.join(tool).is_file());
+    let complete = |folder: &PathBuf| {
+        ["initdb", "postgres", "pg_ctl", "pg_basebackup"].iter().all(|tool| folder.join(tool).is_file())
+    };
     folders.into_iter().find(complete).expect("PostgreSQL's initdb and postgres: install its package")
 }
 

@@ -15,7 +15,7 @@ use crate::{
     proxy::{Mode, Way},
 };
 
-const BACK_WITHIN: Duration = Duration::from_secs(60);
+const BACK_WITHIN: Duration = Duration::from_mins(1);
 const STOP_WITHIN: Duration = Duration::from_secs(31);
 const SILENT_AGREED: &str = "packets lost → all replicas agree";
 
@@ -46,6 +46,7 @@ impl Nemesis<'_> {
                 let way = if fault.dice.is_multiple_of(2) { Way::ToDatabase } else { Way::FromDatabase };
                 self.partition(Mode::HalfOpen(way), fault, SILENT_AGREED).await
             }
+            Kind::WithholdSync => self.partition(Mode::WithholdSync, fault, AGREED).await,
             Kind::Refuse => {
                 self.set(fault, Mode::Refuse);
                 self.cut(fault);

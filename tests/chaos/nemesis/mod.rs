@@ -80,7 +80,9 @@ impl<'a> Nemesis<'a> {
                 let outcome = probe(prober, replica, PROBE_WITHIN).await;
                 matches!(outcome, Outcome::Done { .. }).then(Instant::now)
             });
-            asked.await.ok_or_else(|| format!("replica {replica} does not write again within {WELL_WITHIN:?}"))
+            asked
+                .await
+                .ok_or_else(|| format!("replica {replica} does not write again within {WELL_WITHIN:?}"))
         }))
         .await;
         let times = acknowledged.into_iter().collect::<Result<Vec<_>, _>>()?;
@@ -105,7 +107,9 @@ impl<'a> Nemesis<'a> {
                 let shown = shown_revision(prober, replica, Consistency::Default).await?;
                 (shown >= head).then(Instant::now)
             });
-            reached.await.ok_or_else(|| format!("replica {replica} does not reach {head} within {WELL_WITHIN:?}"))
+            reached
+                .await
+                .ok_or_else(|| format!("replica {replica} does not reach {head} within {WELL_WITHIN:?}"))
         }))
         .await;
         let times = agreed.into_iter().collect::<Result<Vec<_>, _>>()?;

@@ -17,6 +17,7 @@ pub enum Kind {
     Hold,
     BlackHole,
     HalfOpen,
+    WithholdSync,
     Refuse,
     SilenceConnections,
     TerminateBackends,
@@ -27,7 +28,7 @@ pub enum Kind {
     RestartReplica,
 }
 
-pub const KINDS: [Kind; 19] = [
+pub const KINDS: [Kind; 20] = [
     Kind::KillDatabase,
     Kind::CrashDatabase,
     Kind::RestartDatabase,
@@ -39,6 +40,7 @@ pub const KINDS: [Kind; 19] = [
     Kind::Hold,
     Kind::BlackHole,
     Kind::HalfOpen,
+    Kind::WithholdSync,
     Kind::Refuse,
     Kind::SilenceConnections,
     Kind::TerminateBackends,
@@ -63,6 +65,7 @@ impl Kind {
             Self::Hold => "partition, packets late",
             Self::BlackHole => "partition, packets lost",
             Self::HalfOpen => "half-open partition",
+            Self::WithholdSync => "partition at the worst byte",
             Self::Refuse => "connections refused",
             Self::SilenceConnections => "connections silently dead",
             Self::TerminateBackends => "backends terminated",

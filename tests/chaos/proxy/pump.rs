@@ -8,8 +8,10 @@ use tokio::{
     sync::watch,
 };
 
-use super::{Link, Mode, Way, reset};
+use super::{Link, Mode, Shared, Way, reset};
 
+/// The message at which `PostgreSQL` commits what was asked for before it.
+const SYNC: [u8; 5] = [b'S', 0, 0, 0, 4];
 const PIECE: usize = 16 * 1024;
 /// As much as is kept of what may not pass yet.
 const HELD: usize = 8 * 1024 * 1024;
@@ -17,12 +19,12 @@ const HELD: usize = 8 * 1024 * 1024;
 const ORPHAN: Duration = Duration::from_secs(8);
 
 /// Until both directions have ended, or the connection is cut.
-pub async fn both_ways(mut near: TcpStream, mut far: UnixStream, mode: &watch::Sender<Mode>, link: &Link) {
+pub async fn both_ways(mut near: TcpStream, mut far: UnixStream, shared: &Shared, link: &Link) {
     let was_cut = {
         let (near_read, near_write) = near.split();
         let (far_read, far_write) = far.split();
-        let there = one_way(near_read, far_write, Way::ToDatabase, mode.subscribe(), link);
-        let back = one_way(far_read, near_write, Way::FromDatabase, mode.subscribe(), link);
+        let there = one_way(near_read, far_write, Way::ToDatabase, shared, link);
+        let back = one_way(far_read, near_write, Way::FromDatabase, shared, link);
         tokio::select! {
             () = link.cut.cancelled() => true,
             _ = async { tokio::join!(there, back) } => false,
@@ -37,12 +39,12 @@ async fn one_way(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     way: Way,
-    mut mode: watch::Receiver<Mode>,
+    shared: &Shared,
     link: &Link,
 ) {
+    let mut mode = shared.mode.subscribe();
     let mut piece = vec![0; PIECE];
-    loop {
-        let Ok(length) = from.read(&mut piece).await else { break };
+    while let Ok(length) = from.read(&mut piece).await {
         let mut bytes = piece.get(..length).unwrap_or_default().to_vec();
         if !may_pass(&mut from, &mut bytes, way, &mut mode, link).await {
             if length == 0 {
@@ -52,7 +54,20 @@ async fn one_way(
             }
             continue;
         }
+        if way == Way::ToDatabase && shared.trap.catches(&bytes) {
+            let mut held = shared.trap.held.subscribe();
+            // released, or the proxy is gone
+            drop(held.wait_for(|held| *held == 0).await);
+        }
+        let withheld =
+            way == Way::ToDatabase && *mode.borrow() == Mode::WithholdSync && bytes.ends_with(&SYNC);
+        if withheld {
+            bytes.truncate(bytes.len() - SYNC.len());
+        }
         if length == 0 || to.write_all(&bytes).await.is_err() {
+            break;
+        }
+        if withheld && (mode.changed().await.is_err() || to.write_all(&SYNC).await.is_err()) {
             break;
         }
     }
@@ -86,7 +101,9 @@ async fn may_pass(
                 return !link.is_deaf(way);
             }
             Mode::Hold => hold(from, bytes, mode).await,
-            Mode::Pass | Mode::Refuse | Mode::HalfOpen(_) | Mode::BlackHole => return true,
+            Mode::Pass | Mode::Refuse | Mode::HalfOpen(_) | Mode::BlackHole | Mode::WithholdSync => {
+                return true;
+            }
         }
     }
 }

@@ -30,8 +30,7 @@ struct Freeze {
 
 pub async fn play(options: &Options, report: &mut Report) -> Result<(), String> {
     report.begin("freeze");
-    let mut cluster =
-        Cluster::start(&Needs { binary: options.binary.clone(), ..Needs::default() }).await?;
+    let mut cluster = Cluster::start(&Needs { binary: options.binary.clone(), ..Needs::default() }).await?;
     let (clock, board) = (Clock::start(), Arc::new(Board::default()));
     // a steady load below what the machine can do, so that there is a time to compare
     let plan =
@@ -56,7 +55,7 @@ pub async fn play(options: &Options, report: &mut Report) -> Result<(), String> 
     let history = crowd.stop().await;
     agree(&cluster).await?;
     judge(&history, &freezes, options, report);
-    let checked = checks::check(&mut cluster, &history, report, &[]).await;
+    let checked = checks::check(&mut cluster, &history, report, &[], checks::Database::TheSame).await;
     report.end();
     keep_logs(options, report, &cluster, "freeze");
     checked.map(|_| ())
@@ -89,8 +88,7 @@ fn judge(history: &History, freezes: &[Freeze], options: &Options, report: &mut 
     ratios.sort_unstable_by(f64::total_cmp);
     let (least, most) = (ratios.first().unwrap_or(&0.0), ratios.last().unwrap_or(&0.0));
     report.say(&format!(
-        "median write of the others: {:.2} × as long while a replica stands still (from {least:.2} to {most:.2})",
-        ratio
+        "median write of the others: {ratio:.2} × as long while a replica stands still ({least:.2} to {most:.2})"
     ));
     // a short run on a busy machine says little
     let limit = if options.long { 1.2 } else { 2.0 };

@@ -1,6 +1,7 @@
 //! The stories that are played, one after the other, each on a cluster of its own.
 
 mod freeze;
+mod late;
 mod mix;
 mod promotion;
 mod silence;
@@ -21,6 +22,9 @@ pub async fn play(options: &Options, report: &mut Report) -> Result<(), String> 
     }
     if options.runs("silence") {
         silence::play(options, report).await?;
+    }
+    if options.runs("late") {
+        late::play(options, report).await?;
     }
     Ok(())
 }

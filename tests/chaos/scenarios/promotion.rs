@@ -47,8 +47,7 @@ enum Successor {
 
 pub async fn play(options: &Options, report: &mut Report) -> Result<(), String> {
     report.begin("promotion");
-    let mut cluster =
-        Cluster::start(&Needs { binary: options.binary.clone(), ..Needs::default() }).await?;
+    let mut cluster = Cluster::start(&Needs { binary: options.binary.clone(), ..Needs::default() }).await?;
     let (clock, board) = (Clock::start(), Arc::new(Board::default()));
     let clients = options.clients.min(9);
     let plan = Plan { clients, seed: options.seed, pace: Duration::from_millis(3), first: 100, loyal: false };
@@ -71,7 +70,8 @@ pub async fn play(options: &Options, report: &mut Report) -> Result<(), String> 
     history.absorb(prober.history);
     findings.extend(agree(&cluster).await.err());
     report.check("every replica notices that another database took over", &findings);
-    let checked = checks::check(&mut cluster, &history, report, EXPECTED_ERRORS).await;
+    let checked =
+        checks::check(&mut cluster, &history, report, EXPECTED_ERRORS, checks::Database::Replaced).await;
     if let Ok((fold, ledger)) = &checked {
         judge(&cluster, &history, fold, ledger, rounds.len(), report);
     }
@@ -208,12 +208,8 @@ fn judge(
     let is_told = |revision: &i64| told.iter().any(|(from, to)| (*from..=*to).contains(revision));
     let untold: Vec<i64> = ledger.gone.iter().copied().filter(|revision| !is_told(revision)).collect();
     report.count("  of which nobody told", untold.len());
-    // a replica that is killed forgets what it saw in the last second
-    let by_epoch = |revision: &i64| revision / EPOCH;
-    let killed = |revision: &i64| told.iter().any(|(_, to)| by_epoch(to) == by_epoch(revision) && to < revision);
     let silent: Vec<String> = untold
         .iter()
-        .filter(|revision| !killed(revision))
         .map(|revision| format!("revision {revision} was acknowledged, lost, and nobody tells"))
         .collect();
     report.check("what was lost is told", &silent);
@@ -243,7 +239,8 @@ fn told(cluster: &Cluster, epochs: &[(i64, Option<(i64, i64)>)]) -> Vec<(i64, i6
         let text = fs::read_to_string(file).unwrap_or_default();
         told.extend(text.lines().filter_map(|line| {
             let line: Value = serde_json::from_str(line).ok()?;
-            line["lost_from"].as_i64().zip(line["lost_to"].as_i64())
+            // where the last common revision is not known, all may be lost
+            Some((line["lost_from"].as_i64().unwrap_or(0), line["lost_to"].as_i64()?))
         }));
     }
     told

@@ -24,8 +24,7 @@ const FOLLOWED: &str = "connections silently dead, nobody asks → the replica s
 
 pub async fn play(options: &Options, report: &mut Report) -> Result<(), String> {
     report.begin("silence");
-    let mut cluster =
-        Cluster::start(&Needs { binary: options.binary.clone(), ..Needs::default() }).await?;
+    let mut cluster = Cluster::start(&Needs { binary: options.binary.clone(), ..Needs::default() }).await?;
     let (clock, board) = (Clock::start(), Arc::new(Board::default()));
     let plan = Plan {
         clients: options.clients.min(6),
@@ -51,7 +50,7 @@ pub async fn play(options: &Options, report: &mut Report) -> Result<(), String> 
     }
     report.check("a replica gets over connections that died silently", &findings);
     history.absorb(prober.history);
-    let checked = checks::check(&mut cluster, &history, report, &[]).await;
+    let checked = checks::check(&mut cluster, &history, report, &[], checks::Database::TheSame).await;
     report.end();
     keep_logs(options, report, &cluster, "silence");
     checked.map(|_| ())
@@ -74,7 +73,8 @@ async fn resumes(
         let outcome = probe(prober, replica, Duration::from_secs(6)).await;
         matches!(outcome, Outcome::Done { .. }).then(Instant::now)
     });
-    let written = written.await.ok_or_else(|| format!("replica {replica} does not write again ({dead} dead)"))?;
+    let written =
+        written.await.ok_or_else(|| format!("replica {replica} does not write again ({dead} dead)"))?;
     report.recovered(RESUMED, written - begun);
     Ok(())
 }

@@ -207,3 +207,15 @@ async fn all_configurations_can_be_listed() {
         assert_eq!(app.body(&path).await, *entry);
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_that_put_at_once_one_has_created_it() {
+    let app = TestApp::start().await;
+    let puts = (0..12).map(|n| {
+        let app = &app;
+        async move { app.put("/api/v1/config/orders").json(&json!({ "n": n })).await.status }
+    });
+    let statuses = futures_util::future::join_all(puts).await;
+    assert_eq!(statuses.iter().filter(|status| **status == 201).count(), 1, "{statuses:?}");
+    assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 11, "{statuses:?}");
+}

@@ -143,3 +143,12 @@ async fn a_new_replica_shows_what_an_old_one_shows() {
     assert_eq!(rows(&new).await, rows(&old).await);
     assert_eq!(rows(&new).await.len(), 12);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_heartbeat_finds_what_was_registered_elsewhere_a_moment_ago() {
+    let (here, there) = TestApp::pair().await;
+    for port in 1..=10 {
+        let path = here.path_of(&service("orders", port)).await;
+        there.post(&format!("{path}/heartbeat")).await.answered(204);
+    }
+}
