@@ -114,7 +114,7 @@ create function append(
   e_group integer[], e_kind text[], e_service text[], e_instance uuid[], e_actor text[], e_origin text[],
   e_request text[], e_data text[],
   -- keys of requests that must not be carried out twice, with what they came to
-  k_group integer[], k_event integer[], k_key text[], k_fingerprint bytea[], k_answer text[]
+  k_group integer[], k_event integer[], k_changed boolean[], k_key text[], k_fingerprint bytea[], k_answer text[]
 ) returns table (state text, epoch integer, rev_from bigint, rev_to bigint, hash bytea, outcomes smallint[])
 language plpgsql security definer
 set search_path = rollcall, pg_temp
@@ -205,10 +205,11 @@ begin
   select array_agg(n.rev order by n.o), max(n.rev) into rev, last from (
     select e.o, case when result[e.g] = 0 then top + count(*) filter (where result[e.g] = 0) over (order by e.o) end
     from unnest(e_group) with ordinality e(g, o)) n(o, rev);
-  -- a request that found all as it asked has no event (event 0), and is remembered all the same
+  -- a request that found all as it asked has made no event, and is remembered all the same
   insert into idempotency_keys as k (key, fingerprint, changed, revision, answer, at)
-    select w.key, w.fingerprint, w.event > 0, coalesce(rev[w.event], top), w.answer, p_now
-    from unnest(k_group, k_event, k_key, k_fingerprint, k_answer) w(g, event, key, fingerprint, answer)
+    select w.key, w.fingerprint, w.changed, coalesce(rev[w.event], p_revision), w.answer, p_now
+    from unnest(k_group, k_event, k_changed, k_key, k_fingerprint, k_answer)
+      w(g, event, changed, key, fingerprint, answer)
     where result[w.g] = 0
     on conflict (key) do update set fingerprint = excluded.fingerprint, changed = excluded.changed,
       revision = excluded.revision, answer = excluded.answer, at = excluded.at;

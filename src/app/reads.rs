@@ -6,7 +6,11 @@ use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 
 use super::{App, AppError};
-use crate::{domain::Revision, store::StoreError, view::Snapshot};
+use crate::{
+    domain::Revision,
+    store::{Patience, StoreError},
+    view::Snapshot,
+};
 
 /// How long a read waits for its revision.
 const REACH_WITHIN: Duration = Duration::from_secs(4);
@@ -39,11 +43,11 @@ impl App {
     pub async fn snapshot_at(&self, consistency: Consistency) -> Result<Arc<Snapshot>, AppError> {
         match consistency {
             Consistency::Default => {}
-            Consistency::Strong => match self.catch_up().await {
-                // a connection that had ended while nobody used it says so at its next use only
-                Err(StoreError::Broken(_)) => {
+            Consistency::Strong => match self.catch_up(Patience::USED).await {
+                // a connection that had ended while nobody used it says so at its next use only, or not at all
+                Err(StoreError::Broken(_) | StoreError::Timeout(_)) => {
                     self.0.lanes.forget_idle();
-                    self.catch_up().await?;
+                    self.catch_up(Patience::FRESH).await?;
                 }
                 result => result?,
             },
@@ -52,9 +56,9 @@ impl App {
         self.snapshot()
     }
 
-    async fn catch_up(&self) -> Result<(), StoreError> {
+    async fn catch_up(&self, mut patience: Patience) -> Result<(), StoreError> {
         let mut lane = self.0.lanes.take(LANE_PATIENCE).await?;
-        self.0.log.follower().catch_up(&mut lane.connection).await?;
+        self.0.log.follower().catch_up(&mut lane.connection, &mut patience).await?;
         lane.give_back();
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -25,7 +25,7 @@ use crate::{
     domain::{Change, Event, Revision},
     liveness::Liveness,
     store::{
-        Connection, Cursor, Database, Lane, Polled, StoreError,
+        Connection, Cursor, Database, Lane, Patience, Polled, StoreError,
         epoch::{self, Mark},
         load, poll,
     },
@@ -33,8 +33,6 @@ use crate::{
     view::{Snapshot, View},
 };
 
-const POLL_WITHIN: Duration = Duration::from_secs(1);
-const POLL_PATIENTLY_WITHIN: Duration = Duration::from_millis(4500);
 const POLL_WHEN_BUSY: Duration = Duration::from_millis(20);
 const POLL_WHEN_IDLE: Duration = Duration::from_millis(250);
 /// How long after the last news the log counts as busy.
@@ -60,8 +58,6 @@ pub struct Follower {
     started: Instant,
     /// Milliseconds after `started` at which the view was last known to be current, plus one; 0 = never.
     current_at: AtomicU64,
-    /// Whether the last poll was not answered in time.
-    was_slow: AtomicBool,
     /// How far the database's clock is ahead of this machine's, in microseconds.
     clock_ahead: AtomicI64,
     /// The latest time that was told, in microseconds.
@@ -110,7 +106,6 @@ impl Follower {
             hint: Notify::new(),
             started: Instant::now(),
             current_at: AtomicU64::new(0),
-            was_slow: AtomicBool::new(false),
             clock_ahead: AtomicI64::new(0),
             last_now: AtomicI64::new(0),
         }
@@ -156,7 +151,11 @@ impl Follower {
     }
 
     /// Brings the view to the end of the log as it is now, and returns the database's time.
-    pub async fn catch_up(&self, connection: &mut Connection) -> Result<DateTime<Utc>, StoreError> {
+    pub async fn catch_up(
+        &self,
+        connection: &mut Connection,
+        patience: &mut Patience,
+    ) -> Result<DateTime<Utc>, StoreError> {
         loop {
             let asked = Instant::now();
             let (place, rebuilds) = {
@@ -168,7 +167,7 @@ impl Follower {
                 continue;
             };
             let asked_after = cursor.revision;
-            let polled = match poll::poll(connection, &cursor, self.poll_within()).await {
+            let polled = match poll::poll(connection, &cursor, patience.within()).await {
                 Ok(polled) => polled,
                 Err(StoreError::Event(error)) => {
                     tracing::warn!(
@@ -179,12 +178,11 @@ impl Follower {
                     continue;
                 }
                 Err(error) => {
-                    self.was_slow.store(matches!(error, StoreError::Timeout(_)), Ordering::Relaxed);
                     self.metrics.polled(PollResult::Failed);
                     return Err(error);
                 }
             };
-            self.was_slow.store(false, Ordering::Relaxed);
+            patience.learn(asked.elapsed());
             match polled {
                 Polled::News { events, cursor, now, complete } => {
                     self.metrics.polled(if events.is_empty() {
@@ -362,12 +360,6 @@ impl Follower {
         }
     }
 
-    /// A poll takes a millisecond: one that is not answered soon has most likely met a dead connection. Where the
-    /// next one is as slow, it is the database, and it is waited for.
-    fn poll_within(&self) -> Duration {
-        if self.was_slow.load(Ordering::Relaxed) { POLL_PATIENTLY_WITHIN } else { POLL_WITHIN }
-    }
-
     fn mark_current(&self, asked: Instant) {
         let at = asked.saturating_duration_since(self.started).as_millis();
         self.current_at.fetch_max(u64::try_from(at).unwrap_or(u64::MAX).saturating_add(1), Ordering::AcqRel);
@@ -432,7 +424,7 @@ impl Follower {
 
     async fn poll_once(&self, lane: &mut Lane) -> Result<(), StoreError> {
         let mut connection = lane.take().await?;
-        self.catch_up(&mut connection).await?;
+        self.catch_up(&mut connection, &mut lane.patience).await?;
         lane.give_back(connection);
         Ok(())
     }

@@ -272,8 +272,9 @@ impl<'a> Planner<'a> {
         let row_event =
             row.as_ref().and_then(|row| self.overlay.touched.get(&key_of(row))).map(|t| t.last_event);
         self.guard_what_was_read(group, None);
-        self.keep(group, 0, row.as_ref(), false, caller);
-        Verdict::With { group, answer: Draft { result: Ok(()), created: false, event: None, row, row_event } }
+        let answer = Draft { result: Ok(()), created: false, event: None, row, row_event };
+        self.keep(group, &answer, caller);
+        Verdict::With { group, answer }
     }
 
     fn next_group(&mut self) -> i32 {
@@ -281,14 +282,16 @@ impl<'a> Planner<'a> {
         self.groups
     }
 
-    fn keep(&mut self, group: i32, event: i32, row: Option<&Row>, created: bool, caller: &Caller) {
+    fn keep(&mut self, group: i32, draft: &Draft, caller: &Caller) {
         if let Some(own) = &caller.idempotency {
+            let answer = Answer { row: draft.row.as_ref(), created: draft.created };
             self.keys.push(KeptAnswer {
                 group,
-                event,
+                event: draft.row_event.unwrap_or(0),
+                changed: draft.event.is_some(),
                 key: own.key.clone(),
                 fingerprint: own.fingerprint,
-                answer: serde_json::to_string(&Answer { row, created }).unwrap_or_default(),
+                answer: serde_json::to_string(&answer).unwrap_or_default(),
             });
         }
     }
@@ -313,7 +316,8 @@ impl<'a> Planner<'a> {
             self.overlay.touched.entry(key).or_insert(Touched { group, before, row: None, last_event: 0 });
         touched.row.clone_from(&row);
         touched.last_event = ordinal;
-        self.keep(group, ordinal, row.as_ref(), created, caller);
+        let answer = Draft { result: Ok(()), created, event: Some(ordinal), row, row_event: Some(ordinal) };
+        self.keep(group, &answer, caller);
         self.events.push(NewEvent {
             group,
             change: event.change,
@@ -322,10 +326,7 @@ impl<'a> Planner<'a> {
             origin: caller.origin.clone(),
             request_id: caller.request_id.clone(),
         });
-        Verdict::With {
-            group,
-            answer: Draft { result: Ok(()), created, event: Some(ordinal), row, row_event: Some(ordinal) },
-        }
+        Verdict::With { group, answer }
     }
 
     fn note_identity(&mut self, group: i32, change: &Change) {

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     domain::{Event, Revision},
     store::{
-        Appended, Batch, Connection, Cursor, Database, GroupOutcome, Lane, StoreError,
+        Appended, Batch, Connection, Cursor, Database, GroupOutcome, Lane, Patience, StoreError,
         append::{Span, Writer as Pen, append, find, open_writer},
         idempotency,
     },
@@ -110,7 +110,11 @@ impl Writer {
     async fn warm_up(&mut self) {
         while !self.stop.is_cancelled() && self.queue.is_empty() {
             match self.connect().await {
-                Ok(connection) => return self.lane.give_back(connection),
+                Ok(connection) => {
+                    // it may be long until it is used
+                    self.lane.patience = Patience::USED;
+                    return self.lane.give_back(connection);
+                }
                 Err(_) => self.pause().await,
             }
         }
@@ -198,7 +202,7 @@ impl Writer {
             Ok(connection) => connection,
             Err(error) => return Err(Trouble::Unreachable(commands, error)),
         };
-        let now = match self.follower.catch_up(&mut connection).await {
+        let now = match self.follower.catch_up(&mut connection, &mut self.lane.patience).await {
             Ok(now) => now,
             Err(error) => return Err(Trouble::Unreachable(commands, error)),
         };
@@ -256,7 +260,13 @@ impl Writer {
                 error = crate::telemetry::chain(&error),
                 "a written batch could not be read back yet"
             );
-            self.wait_to_show(span.as_ref()).await;
+            if !self.wait_to_show(span.as_ref()).await {
+                // The database that took it may have gone with it.
+                for (pending, ..) in waiting {
+                    pending.reply(Err(WriteError::OutcomeUnknown));
+                }
+                return Ok(());
+            }
         }
         self.explain(&batch, &outcomes, span.as_ref());
         let mut lost = Vec::new();
@@ -378,7 +388,7 @@ impl Writer {
             follows(before, span) && self.follower.take_own(before, events, after)
         });
         if !own {
-            self.follower.catch_up(&mut connection).await?;
+            self.follower.catch_up(&mut connection, &mut self.lane.patience).await?;
         }
         if let Some(span) = span {
             self.written.send_replace(span.to);
@@ -387,14 +397,15 @@ impl Writer {
         Ok(())
     }
 
-    /// An answer promises that this replica shows what was written. The follower goes on trying meanwhile.
-    async fn wait_to_show(&self, span: Option<&Span>) {
-        let Some(wanted) = span.map(|span| span.to) else { return };
+    /// An answer promises that this replica shows what was written. The follower goes on trying meanwhile. False when
+    /// it does not come to that in time, or shows a log of another epoch.
+    async fn wait_to_show(&self, span: Option<&Span>) -> bool {
+        let Some(Span { epoch, to, .. }) = span else { return true };
         let mut shown = self.follower.view().watch();
-        let reached = shown.wait_for(|revision| revision.is_some_and(|revision| revision >= wanted));
+        let reached = shown.wait_for(|revision| revision.is_some_and(|revision| revision >= *to));
         self.follower.wake();
-        // Past this the callers have been told that the outcome is unknown.
-        drop(tokio::time::timeout(ANSWER_WITHIN, reached).await);
+        let in_time = matches!(tokio::time::timeout(ANSWER_WITHIN, reached).await, Ok(Ok(_)));
+        in_time && self.follower.view().snapshot().epoch() == *epoch
     }
 
     /// The writer's connection, in the newest generation.

@@ -42,8 +42,10 @@ pub struct Batch {
 #[derive(Clone, Debug)]
 pub struct KeptAnswer {
     pub group: i32,
-    /// The event that it made.
+    /// The event that its answer has the revision of; 0 for that of the state it was decided on.
     pub event: i32,
+    /// Whether it made that event.
+    pub changed: bool,
     pub key: Arc<str>,
     pub fingerprint: [u8; 32],
     /// JSON.
@@ -175,7 +177,7 @@ pub async fn append(
               $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32,
               $33, $34, $35, $36,
               $37, $38, $39, $40, $41, $42, $43, $44,
-              $45, $46, $47, $48, $49)
+              $45, $46, $47, $48, $49, $50)
             "#,
             batch.id,
             writer.replica,
@@ -223,6 +225,7 @@ pub async fn append(
             &events.data as &[&str],
             &keys.group,
             &keys.event,
+            &keys.changed,
             &keys.key as &[&str],
             &keys.fingerprint as &[&[u8]],
             &keys.answer as &[&str],
@@ -413,6 +416,7 @@ impl<'a> EventColumns<'a> {
 struct KeyColumns<'a> {
     group: Vec<i32>,
     event: Vec<i32>,
+    changed: Vec<bool>,
     key: Vec<&'a str>,
     fingerprint: Vec<&'a [u8]>,
     answer: Vec<&'a str>,
@@ -424,6 +428,7 @@ impl<'a> KeyColumns<'a> {
         for kept in keys {
             columns.group.push(kept.group);
             columns.event.push(kept.event);
+            columns.changed.push(kept.changed);
             columns.key.push(&kept.key);
             columns.fingerprint.push(&kept.fingerprint);
             columns.answer.push(&kept.answer);

@@ -22,15 +22,36 @@ pub async fn bounded<T>(
     }
 }
 
+/// How long a poll may take. It takes a millisecond: on a connection that was idle, one that is not answered soon has
+/// most likely met a dead network. A new connection has just shown that it works, and a slow database is waited for.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience(Duration);
+
+impl Patience {
+    const SHORT: Duration = Duration::from_secs(1);
+    pub const FRESH: Self = Self(STATEMENT_WITHIN);
+    pub const USED: Self = Self(Self::SHORT);
+
+    pub fn within(self) -> Duration {
+        self.0
+    }
+
+    /// The last poll took so long.
+    pub fn learn(&mut self, took: Duration) {
+        self.0 = (took * 4).clamp(Self::SHORT, STATEMENT_WITHIN);
+    }
+}
+
 /// One connection for one task, made when it is first needed and again after each failure.
 pub struct Lane {
     database: Database,
     idle: Option<PgConnection>,
+    pub patience: Patience,
 }
 
 impl Lane {
     pub fn new(database: Database) -> Self {
-        Self { database, idle: None }
+        Self { database, idle: None, patience: Patience::FRESH }
     }
 
     pub fn is_connected(&self) -> bool {
@@ -41,7 +62,10 @@ impl Lane {
     pub async fn take(&mut self) -> Result<PgConnection, StoreError> {
         match self.idle.take() {
             Some(connection) => Ok(connection),
-            None => self.database.connect().await,
+            None => {
+                self.patience = Patience::FRESH;
+                self.database.connect().await
+            }
         }
     }
 

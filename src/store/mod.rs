@@ -21,6 +21,6 @@ pub mod private;
 pub use append::{Appended, Batch, GroupOutcome};
 pub use connect::Database;
 pub use error::StoreError;
-pub use lane::{Lane, Lanes};
+pub use lane::{Lane, Lanes, Patience};
 pub use poll::{Cursor, Polled};
 pub use sqlx::PgConnection as Connection;

@@ -20,7 +20,7 @@ use super::{folder::Folder, tools::Tools, wait::wait_for};
 pub const SERVICE_ROLE: &str = "rollcall";
 pub const DATABASE: &str = "registry";
 /// Connections in all, of which superusers keep some for themselves.
-pub const MAX_CONNECTIONS: usize = 60;
+pub const MAX_CONNECTIONS: usize = 100;
 pub const RESERVED_CONNECTIONS: usize = 8;
 
 /// The processes of a server notice within moments that the first of them is dead.
