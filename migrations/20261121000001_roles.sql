@@ -6,20 +6,23 @@
 do $$
 declare
   role_name text;
-  is_new    boolean;
-  is_super  boolean := (select rolsuper from pg_roles where rolname = current_user);
+  -- from PostgreSQL 16 on whoever creates a role is its member, and still may not take it on
+  needed    constant text :=
+    case when current_setting('server_version_num')::integer >= 160000 then 'set' else 'member' end;
 begin
+  -- texts are kept as they were sent, and hashed as UTF-8
+  if current_setting('server_encoding') <> 'UTF8' then
+    raise exception 'the database has the encoding %, and rollcall needs UTF8', current_setting('server_encoding');
+  end if;
   foreach role_name in array array['rollcall_owner', 'rollcall_app'] loop
-    is_new := not exists (select from pg_roles where rolname = role_name);
-    if is_new then
+    if not exists (select from pg_roles where rolname = role_name) then
       begin
         execute format('create role %I nologin', role_name);
       exception
         when duplicate_object or unique_violation then null;
       end;
     end if;
-    -- from PostgreSQL 16 on whoever creates a role is its member, and still may not take it on
-    if (is_new and not is_super) or not pg_has_role(current_user, role_name, 'member') then
+    if not pg_has_role(current_user, role_name, needed) then
       begin
         execute format('grant %I to current_user', role_name);
       exception

@@ -44,10 +44,11 @@ create table events (
 ) partition by range (revision);
 
 -- A row has at most one health and one version. A key that the client gave and an address never match each other.
+-- Identities compare by their bytes: an operating system that sorts differently after an upgrade breaks no index.
 create table instances (
   id             uuid        primary key,
-  service        text        not null,
-  key            text        not null,
+  service        text        not null collate "C",
+  key            text        not null collate "C",
   key_given      boolean     not null,
   version        bigint      not null check (version >= 1),
   revision       bigint      not null,
@@ -58,13 +59,13 @@ create table instances (
   registered_at  timestamptz not null,
   updated_at     timestamptz not null,
   unique (service, key, key_given)
-);
+) with (fillfactor = 80);  -- most changes are of health, and touch no index where they find room on their page
 
 -- content is null once the configuration is deleted: its versions go on.
 create table config_entries (
   id          uuid        primary key,
-  service     text        not null,
-  environment text        not null,
+  service     text        not null collate "C",
+  environment text        not null collate "C",
   version     bigint      not null check (version >= 1),
   revision    bigint      not null,
   content     text,
@@ -88,7 +89,7 @@ create table config_versions (
 
 -- What a request with an Idempotency-Key came to, so that its repetition is answered and not carried out again.
 create table idempotency_keys (
-  key         text        primary key,
+  key         text        primary key collate "C",
   fingerprint bytea       not null,  -- of the request that used it
   changed     boolean     not null,  -- whether it made the event at `revision`
   revision    bigint      not null,
@@ -151,8 +152,12 @@ create trigger batches_stay_all before truncate on batches
   for each statement execute function refuse_change();
 
 -- Makes the partitions that hold `from_revision` and some way beyond `to_revision`. Five million revisions each.
+--
+-- They are attached, not created as partitions: that would need the log for itself alone, and a reader who stays (a
+-- dump, an open psql) would stop all writers. What attaching cannot go beside (ANALYZE, another DDL) it hardly waits
+-- for: whoever calls holds the head.
 create function ensure_partitions(from_revision bigint, to_revision bigint) returns void
-language plpgsql as $$
+language plpgsql set lock_timeout = '100ms' as $$
 declare
   size constant bigint := 5000000;
   part bigint;
@@ -161,11 +166,12 @@ begin
   for part in from_revision / size .. (to_revision + size / 2) / size loop
     name := format('events_%s', part);
     if to_regclass('rollcall.' || name) is null then
-      execute format('create table rollcall.%I partition of rollcall.events for values from (%s) to (%s)',
-                     name, part * size, (part + 1) * size);
+      execute format('create table rollcall.%I (like rollcall.events including all)', name);
       -- triggers for rows come with the partition; one for a statement does not
       execute format('create trigger events_stay_all before truncate on rollcall.%I
                       for each statement execute function rollcall.refuse_change()', name);
+      execute format('alter table rollcall.events attach partition rollcall.%I for values from (%s) to (%s)',
+                     name, part * size, (part + 1) * size);
     end if;
   end loop;
   update rollcall.log_head set partitions_end = ((to_revision + size / 2) / size + 1) * size;
@@ -180,19 +186,17 @@ insert into log_head (log_id, system_identifier, timeline, epoch, floor, partiti
   select gen_random_uuid(), system_identifier, server_timeline(), 1, 0, 0 from pg_control_system();
 select ensure_partitions(1, 1);
 
--- What the chain says of one event.
+-- What the chain says of one event. The body is bound to what it names now, whatever the caller's search path says.
 create function event_line(revision bigint, epoch integer, happened timestamptz, kind text, service text,
                            instance uuid, actor text, origin text, request_id text, data text)
-returns text language sql stable as $$
-  select json_build_array(revision, epoch, (extract(epoch from happened) * 1000000)::bigint, kind, service,
-                          instance, actor, origin, request_id, data)::text
-$$;
+returns text language sql stable
+return json_build_array(revision, epoch, (extract(epoch from happened) * 1000000)::bigint, kind, service,
+                        instance, actor, origin, request_id, data)::text;
 
 create function batch_hash(before bytea, rev_from bigint, rev_to bigint, epoch integer, lines text)
-returns bytea language sql immutable as $$
-  select sha256(coalesce(before, '\x'::bytea) || int8send(rev_from) || int8send(rev_to) || int4send(epoch)
-                || sha256(convert_to(lines, 'UTF8')))
-$$;
+returns bytea language sql stable
+return sha256(coalesce(before, '\x'::bytea) || int8send(rev_from) || int8send(rev_to) || int4send(epoch)
+              || sha256(convert_to(lines, 'UTF8')));
 
 grant select on all tables in schema rollcall to rollcall_app;
 revoke all on all functions in schema rollcall from public;

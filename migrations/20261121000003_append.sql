@@ -118,11 +118,14 @@ create function append(
 ) returns table (state text, epoch integer, rev_from bigint, rev_to bigint, hash bytea, outcomes smallint[])
 language plpgsql security definer
 set search_path = rollcall, pg_temp
--- Plans are kept for the life of a connection, and were perhaps made when the tables were small: rows are looked up
--- by their keys, whatever the statistics said on that day.
-set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+-- Plans are kept for the life of a connection, and were perhaps made when the tables were empty. So the statements leave
+-- the planner no choice: a table is never joined, its rows are looked up one by one (`offset 0` keeps a subquery from
+-- becoming a join), whatever the statistics said on that day.
+set enable_seqscan = off
 -- What is ruled out is costed so high that PostgreSQL would compile each statement first, every time.
 set jit = off
+-- Nor does it pay to plan for the arrays of each batch anew: a small batch would take three times as long.
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
@@ -130,6 +133,8 @@ declare
   known     batches;
   top       bigint;
   top_hash  bytea;
+  gone      uuid[];
+  held_l    uuid[];
   held_i    uuid[];
   held_c    uuid[];
   result    smallint[];
@@ -141,7 +146,10 @@ begin
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception 'append needs READ COMMITTED: a snapshot from before the head lock would be stale';
   end if;
-  select * into head from log_head for no key update;
+  select * into head from log_head where only_row for no key update;
+  -- From here on hardly anybody is waited for: all other writers wait as well. Where a stranger is in the way all the
+  -- same (his row with the same identity is not committed yet, or he makes an index), the batch fails.
+  perform set_config('lock_timeout', '500ms', true);
 
   select * into known from batches b where b.batch = p_batch;
   if found then
@@ -163,40 +171,56 @@ begin
   select b.rev_to, b.hash into top, top_hash from batches b order by b.rev_to desc limit 1;
   top := greatest(coalesce(top, 0), head.floor);
 
-  select array_agg(r.id) into held_i from (
-    select r.id from instances r join (select distinct w.id from unnest(i_id) w(id)) w on w.id = r.id
-    order by r.id for no key update of r skip locked) r;
-  select array_agg(r.id) into held_c from (
-    select r.id from config_entries r join (select distinct w.id from unnest(c_id) w(id)) w on w.id = r.id
-    order by r.id for no key update of r skip locked) r;
+  held_i := array(
+    select r.id from (select w.id from unnest(i_id, i_after) w(id, after) where w.after > 0 order by w.id) w,
+      lateral (select r.id from instances r where r.id = w.id for no key update skip locked) r);
+  if 0 = any(i_after) then
+    -- What is to go must go at once, with what liveness knows of it. A flush writes the liveness of the instances that
+    -- it sees, so that none may be under way: its rows would stay behind.
+    perform 1 from liveness_head where only_row for no key update;
+    gone := array(select w.id from unnest(i_id, i_after) w(id, after) where w.after = 0 order by w.id);
+    held_l := array(
+      select l.instance from unnest(gone) w(id),
+        lateral (select l.instance from liveness l where l.instance = w.id for update skip locked) l);
+    held_i := held_i || array(
+      select r.id from unnest(gone) w(id),
+        lateral (select r.id from instances r where r.id = w.id for update skip locked) r
+      where r.id = any(held_l) or (select l.instance from liveness l where l.instance = r.id) is null);
+  end if;
+  held_c := array(
+    select r.id from (select w.id from unnest(c_id) w(id) order by w.id) w,
+      lateral (select r.id from config_entries r where r.id = w.id for no key update skip locked) r);
 
   -- the worst that is wrong with each group: 1 a version or an identity differs, 2 a row is held by a stranger
   with wrong(g, what) as (
     select w.g, case when coalesce(r.version, 0) <> w.before then 1 else 2 end
-      from unnest(i_group, i_id, i_before) w(g, id, before) left join instances r on r.id = w.id
-      where coalesce(r.version, 0) <> w.before
-         or (r.id is not null and not exists (select from unnest(held_i) h(id) where h.id = r.id))
+      from unnest(i_group, i_id, i_before) w(g, id, before)
+        left join lateral (select r.version from instances r where r.id = w.id offset 0) r on true
+      where coalesce(r.version, 0) <> w.before or (w.before > 0 and w.id not in (select unnest(held_i)))
     union all
     select w.g, 1
-      from unnest(i_group, i_id, i_before, i_service, i_key, i_key_given) w(g, id, before, service, key, given)
-      join instances r on r.service = w.service and r.key = w.key and r.key_given = w.given
+      from unnest(i_group, i_before, i_service, i_key, i_key_given) w(g, before, service, key, given),
+        lateral (select r.id from instances r
+                 where r.service = w.service and r.key = w.key and r.key_given = w.given offset 0) r
       where w.before = 0
-        and not exists (select from unnest(i_group, i_id, i_after) d(g, id, after)
-                        where d.g = w.g and d.id = r.id and d.after = 0)
+        and (gone is null or not exists (select from unnest(i_group, i_id, i_after) d(g, id, after)
+                                         where d.g = w.g and d.id = r.id and d.after = 0))
     union all
     select w.g, case when coalesce(r.version, 0) <> w.before then 1 else 2 end
-      from unnest(c_group, c_id, c_before) w(g, id, before) left join config_entries r on r.id = w.id
-      where coalesce(r.version, 0) <> w.before
-         or (r.id is not null and not exists (select from unnest(held_c) h(id) where h.id = r.id))
+      from unnest(c_group, c_id, c_before) w(g, id, before)
+        left join lateral (select r.version from config_entries r where r.id = w.id offset 0) r on true
+      where coalesce(r.version, 0) <> w.before or (w.before > 0 and w.id not in (select unnest(held_c)))
     union all
     select w.g, 1 from unnest(g_group, g_table, g_id, g_version) w(g, tab, id, version)
-      left join instances r on r.id = w.id where w.tab = 'instances' and coalesce(r.version, 0) <> w.version
+      where w.tab = 'instances'
+        and coalesce((select r.version from instances r where r.id = w.id), 0) <> w.version
     union all
     select w.g, 1 from unnest(g_group, g_table, g_id, g_version) w(g, tab, id, version)
-      left join config_entries r on r.id = w.id where w.tab = 'config_entries' and coalesce(r.version, 0) <> w.version
+      where w.tab = 'config_entries'
+        and coalesce((select r.version from config_entries r where r.id = w.id), 0) <> w.version
     union all
     select w.g, 1 from unnest(k_group, k_key) w(g, key)
-      join idempotency_keys k on k.key = w.key and k.at > clock_timestamp() - interval '24 hours'
+      where (select k.at from idempotency_keys k where k.key = w.key) > clock_timestamp() - interval '24 hours'
   ), worst(g, what) as (select wrong.g, min(wrong.what) from wrong group by wrong.g)
   select array_agg(coalesce(w.what, 0)::smallint order by n.g) into result
     from generate_series(1, p_groups) n(g) left join worst w on w.g = n.g;
@@ -217,19 +241,32 @@ begin
     return query select 'done', head.epoch, null::bigint, null::bigint, null::bytea, result;
     return;
   end if;
-  if last >= head.partitions_end - 1000000 then
-    perform ensure_partitions(top + 1, last);
+  -- Long before it is needed, and from time to time until then: somebody may be in the way.
+  if last >= head.partitions_end or (last >= head.partitions_end - 1000000 and last / 10000 > top / 10000) then
+    begin
+      perform ensure_partitions(top + 1, last);
+    exception
+      when lock_not_available then
+        if last >= head.partitions_end then
+          raise;
+        end if;
+    end;
   end if;
 
-  delete from instances r using unnest(i_group, i_id, i_after) w(g, id, after)
-    where r.id = w.id and w.after = 0 and result[w.g] = 0;
-  delete from liveness r using unnest(i_group, i_id, i_after) w(g, id, after)
-    where r.instance = w.id and w.after = 0 and result[w.g] = 0;
+  if gone is not null then
+    gone := array(select w.id from unnest(i_group, i_id, i_after) w(g, id, after)
+                  where w.after = 0 and result[w.g] = 0);
+    delete from instances r where r.id = any(gone);
+    delete from liveness l where l.instance = any(gone);
+  end if;
   update instances r set version = w.after, revision = rev[w.event], status = w.status, failures = w.failures,
       health_changes = w.changes, spec = w.spec, updated_at = p_now
-    from unnest(i_group, i_id, i_before, i_after, i_event, i_status, i_failures, i_changes, i_spec)
-      w(g, id, before, after, event, status, failures, changes, spec)
-    where r.id = w.id and w.before > 0 and w.after > 0 and result[w.g] = 0;
+    from (
+      select (select r.ctid from instances r where r.id = w.id) as place, w.*
+      from unnest(i_group, i_id, i_before, i_after, i_event, i_status, i_failures, i_changes, i_spec)
+        w(g, id, before, after, event, status, failures, changes, spec)
+      where w.before > 0 and w.after > 0 and result[w.g] = 0 offset 0) w
+    where r.ctid = w.place;
   insert into instances (id, service, key, key_given, version, revision, status, failures, health_changes, spec,
                          registered_at, updated_at)
     select w.id, w.service, w.key, w.given, w.after, rev[w.event], w.status, w.failures, w.changes, w.spec,
@@ -241,9 +278,12 @@ begin
 
   update config_entries r set version = w.after, revision = rev[w.event], content = w.content, comment = w.comment,
       actor = w.actor, created_at = w.created, updated_at = p_now
-    from unnest(c_group, c_id, c_before, c_after, c_event, c_content, c_comment, c_actor, c_created)
-      w(g, id, before, after, event, content, comment, actor, created)
-    where r.id = w.id and w.before > 0 and result[w.g] = 0;
+    from (
+      select (select r.ctid from config_entries r where r.id = w.id) as place, w.*
+      from unnest(c_group, c_id, c_before, c_after, c_event, c_content, c_comment, c_actor, c_created)
+        w(g, id, before, after, event, content, comment, actor, created)
+      where w.before > 0 and result[w.g] = 0 offset 0) w
+    where r.ctid = w.place;
   insert into config_entries (id, service, environment, version, revision, content, comment, actor, created_at,
                               updated_at)
     select w.id, w.service, w.environment, w.after, rev[w.event], w.content, w.comment, w.actor, w.created, p_now
@@ -282,9 +322,12 @@ create function flush_liveness(
   p_replica uuid, p_flush bigint, p_instance uuid[], p_last_seen timestamptz[], p_last_check timestamptz[],
   p_latency_ms real[], p_output text[], p_load real[], p_failures bigint[], p_changes integer[]
 ) returns boolean
-language plpgsql security definer set search_path = rollcall, pg_temp as $$
+language plpgsql security definer set search_path = rollcall, pg_temp
+-- as for append
+set enable_seqscan = off set jit = off set plan_cache_mode = force_generic_plan
+as $$
 begin
-  perform 1 from liveness_head for no key update;
+  perform 1 from liveness_head where only_row for no key update;
   insert into replicas as r (id, generation, flush) values (p_replica, 0, p_flush)
     on conflict (id) do update set flush = p_flush where r.flush < p_flush;
   if not found then
@@ -295,7 +338,7 @@ begin
       select w.* from unnest(p_instance, p_last_seen, p_last_check, p_latency_ms, p_output, p_load, p_failures,
                              p_changes)
           w(instance, last_seen, last_check, latency_ms, output, load, failures, changes)
-        join instances i on i.id = w.instance
+        where (select i.id from instances i where i.id = w.instance) is not null
         order by w.instance
       on conflict (instance) do update set
         last_seen = greatest(l.last_seen, excluded.last_seen),
@@ -328,7 +371,7 @@ language sql security definer set search_path = rollcall, pg_temp as $$
   with old as (
     delete from idempotency_keys k using (
       select o.key from idempotency_keys o where o.at < clock_timestamp() - interval '24 hours'
-      order by o.at limit 1000) o
+      order by o.at limit 1000 for update skip locked) o
     where k.key = o.key returning 1)
   select count(*) from old
 $$;

@@ -100,14 +100,18 @@ impl Database {
 
 type Attempt = Pin<Box<dyn Future<Output = Result<PgConnection, sqlx::Error>> + Send>>;
 
-/// SET ROLE does not take up a role's settings, so each connection is given its own.
+/// SET ROLE does not take up a role's settings, so each connection is given its own. Everything of ours is named with
+/// its schema, and nothing is looked up where somebody else may have put something of the same name. Plans are kept for
+/// the life of the connection, and those that were made for empty tables must do for full ones: no scans.
 async fn as_service(options: Arc<PgConnectOptions>) -> Result<PgConnection, sqlx::Error> {
     let mut connection = PgConnection::connect_with(&options).await?;
     sqlx::query!(
         "select set_config('role', 'rollcall_app', false) as role, \
+         set_config('search_path', 'pg_catalog', false) as path, \
          set_config('statement_timeout', '4s', false) as statement, \
          set_config('lock_timeout', '2s', false) as lock, \
          set_config('jit', 'off', false) as jit, \
+         set_config('enable_seqscan', 'off', false) as seqscan, \
          set_config('tcp_keepalives_idle', '10', false) as keepalive_after, \
          set_config('tcp_keepalives_interval', '5', false) as keepalive_every, \
          set_config('tcp_keepalives_count', '3', false) as keepalives, \

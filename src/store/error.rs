@@ -53,8 +53,13 @@ impl From<sqlx::Error> for StoreError {
             _ => String::new(),
         };
         match &error {
-            // a full disk, no memory; a lock that was not to be had, a statement that took too long
-            sqlx::Error::Database(_) if code.starts_with("53") || code == "55P03" || code == "57014" => {
+            // a deadlock; a full disk, no memory; a disk that fails; a lock that was not to be had, a statement that
+            // took too long
+            sqlx::Error::Database(_)
+                if matches!(code.get(..2), Some("40" | "53" | "58"))
+                    || code == "55P03"
+                    || code == "57014" =>
+            {
                 Self::Exhausted(error)
             }
             // the server ends this session or itself, or has become a standby

@@ -95,19 +95,23 @@ pub async fn verify(lanes: &Lanes, after: Revision, batches: i64) -> Result<Veri
             r#"
             with page as (
               select b.*, lag(b.hash) over w as before, lag(b.rev_to) over w as previous, lag(b.epoch) over w as era
-              from (select * from rollcall.batches where rev_to >= $1 order by rev_to limit $2) b
+              from (
+                -- a page begins with the batch before it, for its hash
+                (select * from rollcall.batches where rev_to <= $1 order by rev_to desc limit 1)
+                union all
+                (select * from rollcall.batches where rev_to > $1 order by rev_to limit $2)) b
               window w as (order by b.rev_to)
             ), checked as (
               select p.rev_from, p.rev_to,
                 p.hash = rollcall.batch_hash(p.before, p.rev_from, p.rev_to, p.epoch, l.lines)
                   and l.events = p.rev_to - p.rev_from + 1
-                  and (p.rev_from = coalesce(p.previous, 0) + 1 or p.epoch > coalesce(p.era, p.epoch)) as whole
+                  and (p.rev_from = coalesce(p.previous, 0) + 1 or p.epoch > coalesce(p.era, 1)) as whole
               from page p left join lateral (
                 select string_agg(rollcall.event_line(e.revision, e.epoch, e.time, e.kind, e.service, e.instance,
                                                       e.actor, e.origin, e.request_id, e.data),
                                   E'\n' order by e.revision) as lines, count(*) as events
-                from rollcall.events e where e.revision between p.rev_from and p.rev_to) l on true
-              -- a page begins with the batch that the page before it ended with, for its hash
+                -- between the epochs there is nothing either
+                from rollcall.events e where e.revision > coalesce(p.previous, 0) and e.revision <= p.rev_to) l on true
               where p.rev_to > $1
             )
             select coalesce(min(rev_from), $1) as "from!", coalesce(max(rev_to), $1) as "to!",

@@ -30,7 +30,10 @@ pub async fn load(connection: &mut PgConnection) -> Result<Loaded, StoreError> {
 
 async fn load_in_one_snapshot(connection: &mut PgConnection) -> Result<Loaded, StoreError> {
     let mut snapshot = connection.begin_with("begin isolation level repeatable read read only").await?;
-    sqlx::query!("select set_config('statement_timeout', '60s', true)").fetch_one(&mut *snapshot).await?;
+    // whole tables are read fastest as they lie
+    sqlx::query!("select set_config('statement_timeout', '60s', true), set_config('enable_seqscan', 'on', true) as scan")
+        .fetch_one(&mut *snapshot)
+        .await?;
     let head = sqlx::query!(
         r#"
         select h.log_id, h.floor, h.epoch, top.rev_to as "revision?", top.hash as "hash?"

@@ -10,6 +10,7 @@
     reason = "a test says what it expects by failing, and its tasks end with its runtime"
 )]
 
+mod append;
 mod firstviscount;
 mod log;
 mod native;
