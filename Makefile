@@ -8,6 +8,8 @@ export CARGO
 
 # Flags for the server: make run ARGS="--listen 127.0.0.1:9000"
 ARGS ?=
+# and for the chaos runs
+CHAOS ?=
 
 # A settings file, when there is one, for all that runs the server or meets its database.
 ENV := scripts/with-env.sh
@@ -73,6 +75,14 @@ test: ready-to-test check ## all checks and all tests
 .PHONY: test-integration
 test-integration: ready-to-test ## only the tests through HTTP and the database
 	$(CARGO) test --locked --test it
+
+.PHONY: chaos
+chaos: ready-to-test ## the long chaos run: replicas under hundreds of faults (CHAOS="--seed 7 --writes 100000")
+	$(CARGO) test --locked --release --test chaos -- --long $(CHAOS)
+
+.PHONY: chaos-seeded
+chaos-seeded: ready-to-test ## put known bugs into the product, one by one, and see that the chaos run catches each
+	$(CARGO) test --locked --test chaos -- --seeded $(CHAOS)
 
 .PHONY: coverage
 coverage: ready-to-test ## which lines the tests reach; fails below 80 %, or below 95 % of src/domain
