@@ -1,0 +1,162 @@
+//! Sends a batch until its outcome is known, and shows what was written before anybody is told.
+
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use super::Writer;
+use crate::{
+    domain::Event,
+    log::{ANSWER_WITHIN, plan::outcome_of},
+    store::{
+        Appended, Batch, Connection, Cursor, GroupOutcome, StoreError,
+        append::{Span, append, find},
+    },
+};
+
+/// How long an orderly stop goes on asking for the outcome of a batch.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(5);
+
+impl Writer {
+    /// Sends the batch until its outcome is known: after a lost answer the same batch again, under its id, which the
+    /// database knows if it has written it.
+    pub(super) async fn append_surely(
+        &mut self,
+        connection: Connection,
+        batch: &Batch,
+    ) -> (Option<Connection>, End) {
+        let mut connection = Some(connection);
+        let mut lost: Option<Instant> = None;
+        loop {
+            if self.stop.is_cancelled() && lost.is_some_and(|since| since.elapsed() > GIVE_UP_AFTER) {
+                return (None, End::GivenUp);
+            }
+            let opened = match connection.take() {
+                Some(open) => Ok(open),
+                None => self.connect().await,
+            };
+            let (Ok(mut open), Some(pen)) = (opened, self.pen) else {
+                self.pause().await;
+                continue;
+            };
+            match append(&mut open, pen, batch).await {
+                Ok(Appended::Done { outcomes, written: span }) => {
+                    if let Some(since) = lost {
+                        tracing::info!(batch = %batch.id, after = ?since.elapsed(), "the outcome of a batch became known");
+                    }
+                    return (Some(open), End::Known { outcomes, span });
+                }
+                Ok(Appended::Forked) => return (Some(open), End::Moved),
+                // another connection of this replica is newer: take a generation beyond it, and ask again
+                Ok(Appended::Superseded) => self.pen = None,
+                Err(error) if error.is_refusal() && lost.is_none() => return (None, End::Refused(error)),
+                // This attempt changed nothing; an earlier one may have.
+                Err(error) if error.is_refusal() => match self.look_up(batch.id).await {
+                    Ok((open, Some((outcomes, span)))) => return (Some(open), End::Known { outcomes, span }),
+                    Ok((open, None)) => return (Some(open), End::Refused(error)),
+                    Err(_) => self.pause().await,
+                },
+                Err(error) => {
+                    self.pen = None;
+                    if lost.is_none() {
+                        lost = Some(Instant::now());
+                        tracing::warn!(
+                            error = crate::telemetry::chain(&error), batch = %batch.id,
+                            "the outcome of a batch is unknown: it is asked for"
+                        );
+                    }
+                    self.pause().await;
+                }
+            }
+        }
+    }
+
+    /// Whether a batch was written by an earlier attempt, on a connection that no earlier attempt can outlive.
+    async fn look_up(
+        &mut self,
+        batch: Uuid,
+    ) -> Result<(Connection, Option<(Vec<GroupOutcome>, Option<Span>)>), StoreError> {
+        self.pen = None;
+        let mut connection = self.connect().await?;
+        let found = match find(&mut connection, batch).await? {
+            Some(Appended::Done { outcomes, written }) => Some((outcomes, written)),
+            _ => None,
+        };
+        Ok((connection, found))
+    }
+
+    /// Carries a written batch into the view, before anybody is told of it.
+    pub(super) async fn show(
+        &mut self,
+        connection: Option<Connection>,
+        before: &Cursor,
+        events: &[Event],
+        span: Option<&Span>,
+    ) -> Result<(), StoreError> {
+        let mut connection = match connection {
+            Some(connection) => connection,
+            None => self.connect().await?,
+        };
+        let own = span.is_some_and(|span| {
+            let after = Cursor { epoch: span.epoch, revision: span.to, hash: Some(span.hash.clone()) };
+            follows(before, span) && self.follower.take_own(before, events, after)
+        });
+        if !own {
+            self.follower.catch_up(&mut connection, &mut self.lane.patience).await?;
+        }
+        if let Some(span) = span {
+            self.written.send_replace(span.to);
+        }
+        self.lane.give_back(connection);
+        Ok(())
+    }
+
+    /// An answer promises that this replica shows what was written. The follower goes on trying meanwhile. False when
+    /// it does not come to that in time, or shows a log of another epoch.
+    pub(super) async fn wait_to_show(&self, span: Option<&Span>) -> bool {
+        let Some(Span { epoch, to, .. }) = span else { return true };
+        let mut shown = self.follower.view().watch();
+        let reached = shown.wait_for(|revision| revision.is_some_and(|revision| revision >= *to));
+        self.follower.wake();
+        let in_time = matches!(tokio::time::timeout(ANSWER_WITHIN, reached).await, Ok(Ok(_)));
+        in_time && self.follower.view().snapshot().epoch() == *epoch
+    }
+
+    /// A conflict means that somebody else has written in between. Where nobody has, rows were changed past the log.
+    /// One over an idempotency key needs no event.
+    pub(super) fn explain(&self, batch: &Batch, outcomes: &[GroupOutcome], span: Option<&Span>) {
+        let lost = |group: &i32| outcome_of(outcomes, *group) == GroupOutcome::Conflict;
+        let keyed = |group: &i32| batch.keys.iter().any(|kept| kept.group == *group);
+        for _ in (1..=batch.groups).filter(lost) {
+            self.follower.metrics().conflict();
+        }
+        let conflicts = (1..=batch.groups).filter(lost).filter(|group| !keyed(group)).count();
+        let nobody_wrote = match span {
+            Some(span) => follows(&batch.cursor, span),
+            None => self.follower.position().is_some_and(|(cursor, _)| cursor == batch.cursor),
+        };
+        if conflicts > 0 && nobody_wrote {
+            self.follower.metrics().unexplained_conflict();
+            tracing::error!(conflicts, "rows have versions that the log does not explain");
+        }
+    }
+}
+
+/// Whether a batch came to the log right after the state that it was decided on.
+fn follows(before: &Cursor, span: &Span) -> bool {
+    span.from == before.revision + 1 && span.epoch == before.epoch
+}
+
+/// How the sending of a batch ended.
+pub(super) enum End {
+    Known {
+        outcomes: Vec<GroupOutcome>,
+        span: Option<Span>,
+    },
+    /// Answered with an error: nothing was written.
+    Refused(StoreError),
+    /// The log is not where the batch was decided: nothing was written.
+    Moved,
+    /// The database is away and the process is to stop.
+    GivenUp,
+}
