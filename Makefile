@@ -76,6 +76,10 @@ test: ready-to-test check ## all checks and all tests
 test-integration: ready-to-test ## only the tests through HTTP and the database
 	$(CARGO) test --locked --test it
 
+.PHONY: chaos-short
+chaos-short: ready-to-test ## the chaos run in about a minute
+	$(CARGO) test --locked --test chaos -- $(CHAOS)
+
 .PHONY: chaos
 chaos: ready-to-test ## the long chaos run: replicas under hundreds of faults (CHAOS="--seed 7 --writes 100000")
 	$(CARGO) test --locked --release --test chaos -- --long $(CHAOS)

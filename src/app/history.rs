@@ -1,7 +1,10 @@
 //! The log as history, for the audit.
 
 use super::{App, AppError};
-use crate::{domain::Revision, store::history};
+use crate::{
+    domain::Revision,
+    store::{StoreError, history},
+};
 
 pub use crate::store::history::{EventQuery, EventRecord};
 
@@ -20,7 +23,14 @@ pub struct Verification {
 
 impl App {
     pub async fn events(&self, query: EventQuery) -> Result<(Vec<EventRecord>, Revision), AppError> {
-        Ok(history::events(&self.0.lanes, &query).await?)
+        match history::events(&self.0.lanes, &query).await {
+            // it had ended while nobody used it
+            Err(StoreError::Broken(_)) => {
+                self.0.lanes.forget_idle();
+                Ok(history::events(&self.0.lanes, &query).await?)
+            }
+            result => Ok(result?),
+        }
     }
 
     /// Checks the whole chain, page by page, up to the head.

@@ -43,17 +43,24 @@ impl App {
     pub async fn snapshot_at(&self, consistency: Consistency) -> Result<Arc<Snapshot>, AppError> {
         match consistency {
             Consistency::Default => {}
-            Consistency::Strong => match self.catch_up(Patience::USED).await {
-                // a connection that had ended while nobody used it says so at its next use only, or not at all
-                Err(StoreError::Broken(_) | StoreError::Timeout(_)) => {
-                    self.0.lanes.forget_idle();
-                    self.catch_up(Patience::FRESH).await?;
-                }
-                result => result?,
+            Consistency::Strong => match tokio::time::timeout(REACH_WITHIN, self.catch_up_surely()).await {
+                Ok(result) => result?,
+                Err(_) => return Err(AppError::Unavailable),
             },
             Consistency::AtLeast(revision) => self.reach(revision).await?,
         }
         self.snapshot()
+    }
+
+    /// A connection that had ended while nobody used it says so at its next use only, or not at all.
+    async fn catch_up_surely(&self) -> Result<(), StoreError> {
+        match self.catch_up(Patience::USED).await {
+            Err(StoreError::Broken(_) | StoreError::Timeout(_)) => {
+                self.0.lanes.forget_idle();
+                self.catch_up(Patience::FRESH).await
+            }
+            result => result,
+        }
     }
 
     async fn catch_up(&self, mut patience: Patience) -> Result<(), StoreError> {

@@ -54,10 +54,12 @@ impl From<sqlx::Error> for StoreError {
         };
         match &error {
             // a deadlock; a full disk, no memory; a disk that fails; a lock that was not to be had, a statement that
-            // took too long
+            // took too long; a partition that was made a moment ago and is not known to every session yet (a row's
+            // lock is let go before the others are told of a new table)
             sqlx::Error::Database(_)
                 if matches!(code.get(..2), Some("40" | "53" | "58"))
                     || code == "55P03"
+                    || code == "23514"
                     || code == "57014" =>
             {
                 Self::Exhausted(error)

@@ -118,7 +118,7 @@ impl Options {
         self.faults = or(self.faults, 200, 0);
         self.promotions = or(self.promotions, 20, 2);
         self.freezes = or(self.freezes, 20, 1);
-        self.clients = or(self.clients, 24, 12);
+        self.clients = or(self.clients, 40, 12);
     }
 
     pub fn runs(&self, scenario: &str) -> bool {

@@ -45,8 +45,25 @@ impl Played {
     }
 }
 
+/// The bugs that cannot be put into the sources any more, because those have changed.
+pub fn stale() -> Vec<String> {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR"));
+    match bugs() {
+        Ok(bugs) => bugs.iter().filter_map(|bug| apply(sources, bug, true).err()).collect(),
+        Err(error) => vec![error],
+    }
+}
+
 /// Whether every bug was caught.
 pub fn run(options: &Options) -> bool {
+    let stale = stale();
+    for error in &stale {
+        said(&format!("does not apply any more: {error}"));
+    }
+    if options.applicable {
+        said(&format!("{} passed, {} failed", usize::from(stale.is_empty()), stale.len()));
+        return stale.is_empty();
+    }
     let bugs: Vec<Bug> = match bugs() {
         Ok(bugs) => bugs.into_iter().filter(|bug| is_wanted(bug, options)).collect(),
         Err(error) => return failed(&error),
@@ -56,14 +73,6 @@ pub fn run(options: &Options) -> bool {
         Ok(tree) => tree,
         Err(error) => return failed(&error),
     };
-    let stale: Vec<&Bug> = bugs.iter().filter(|bug| tree.apply(bug, true).is_err()).collect();
-    for bug in &stale {
-        said(&format!("does not apply any more: {}", bug.patch.display()));
-    }
-    if options.applicable {
-        said(&format!("{} passed, {} failed", bugs.len() - stale.len(), stale.len()));
-        return stale.is_empty();
-    }
     // what each run finds where there is no bug
     let mut without: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let (mut caught, mut seconds) = (0, Vec::new());
@@ -169,16 +178,6 @@ impl Tree {
         Ok(())
     }
 
-    fn apply(&self, bug: &Bug, only_check: bool) -> Result<(), String> {
-        let mut command = Command::new("git");
-        // else a repository around this folder decides what the paths of the patch mean
-        command
-            .current_dir(&self.place)
-            .env("GIT_CEILING_DIRECTORIES", self.place.parent().unwrap_or(&self.place));
-        command.arg("apply").args(only_check.then_some("--check")).arg(&bug.patch);
-        run_program(&mut command).map(drop)
-    }
-
     fn build(&self) -> Result<(), String> {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut command = Command::new(cargo);
@@ -212,7 +211,7 @@ impl Tree {
     /// Builds with the bug, and says when it was caught, and by which check: the one that should, if that did.
     fn try_bug(&self, bug: &Bug, options: &Options) -> Result<Option<(f64, String)>, String> {
         let begun = Instant::now();
-        self.apply(bug, false)?;
+        apply(&self.place, bug, false)?;
         // what is compiled in is not always noticed as changed
         let touched = run_program(Command::new("touch").arg(self.place.join("src/store/migrate.rs")));
         let played = touched.and_then(|_| self.build()).and_then(|()| self.play(&bug.run, options));
@@ -226,6 +225,14 @@ impl Tree {
         }
         Ok(expected.cloned())
     }
+}
+
+fn apply(tree: &Path, bug: &Bug, only_check: bool) -> Result<(), String> {
+    let mut command = Command::new("git");
+    // else a repository around this folder decides what the paths of the patch mean
+    command.current_dir(tree).env("GIT_CEILING_DIRECTORIES", tree.parent().unwrap_or(tree));
+    command.args(["apply", "-C1"]).args(only_check.then_some("--check")).arg(&bug.patch);
+    run_program(&mut command).map(drop).map_err(|error| format!("{}: {error}", bug.name))
 }
 
 fn is_release() -> bool {

@@ -33,6 +33,8 @@ pub fn check(history: &History, fold: &Fold, gone: &Gone) -> Ledger {
             None => ledger
                 .contradictions
                 .push(format!("revision {}: {tag:?} is of no request that was made", entry.revision)),
+            // asked again after the loss of what it had done, it is done again
+            Some(write) if write.revision().is_some_and(|told| gone.has(told)) => {}
             Some(write) => {
                 if let Some(contradiction) =
                     contradiction(write, entry.revision, entry.version, entry.instance)
@@ -43,7 +45,8 @@ pub fn check(history: &History, fold: &Fold, gone: &Gone) -> Ledger {
         }
     }
     for write in writes.into_values() {
-        if let Some(told) = &write.told_otherwise {
+        let is_gone = write.revision().is_some_and(|told| gone.has(told));
+        if let Some(told) = write.told_otherwise.as_ref().filter(|_| !is_gone) {
             ledger.contradictions.push(format!("{:?} was told {told}", write.tag));
         }
         let written = ledger.revisions.get(&write.tag);

@@ -1,13 +1,17 @@
 //! The log, as the API tells it, read with nothing of the product's own code.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::history::{Slot, Tag};
+use crate::{
+    cluster::wait_for,
+    history::{Slot, Tag},
+};
 
 const PAGE: usize = 1000;
+const PAGE_WITHIN: Duration = Duration::from_secs(30);
 
 /// One event, without what only matters for the rows.
 #[derive(Clone, Debug)]
@@ -105,9 +109,14 @@ pub async fn walk(
     let mut after = 0;
     loop {
         let url = format!("{base}/api/v1/events?after={after}&limit={PAGE}");
-        let page: Value = async { http.get(&url).send().await?.error_for_status()?.json().await }
+        // a connection that died silently before costs the first who meets it an answer
+        let page = wait_for(PAGE_WITHIN, async || {
+            let answer = http.get(&url).send().await.ok()?.error_for_status().ok()?;
+            answer.json::<Value>().await.ok()
+        });
+        let page = page
             .await
-            .map_err(|error: reqwest::Error| format!("the log cannot be read after {after}: {error}"))?;
+            .ok_or_else(|| format!("the log cannot be read after {after} within {PAGE_WITHIN:?}"))?;
         let events = page["events"].as_array().ok_or_else(|| format!("no events in {page}"))?;
         for event in events {
             let entry = Entry::of(event, &mut names).ok_or_else(|| format!("not an event: {event}"))?;

@@ -118,11 +118,14 @@ pub fn epochs(fold: &Fold) -> Vec<(i64, Option<(i64, i64)>)> {
 /// What the product itself says of its chain.
 async fn verified(base: &str, head: i64) -> Vec<String> {
     let url = format!("{base}/api/v1/events/verify");
-    let answer = async { reqwest::get(&url).await?.json::<serde_json::Value>().await }.await;
-    match answer {
-        Ok(told) if told["ok"] == true && told["to"] == head && told["head"] == head => Vec::new(),
-        Ok(told) => vec![format!("/events/verify says {told}, with the head at {head}")],
-        Err(error) => vec![format!("/events/verify: {error}")],
+    let answer = wait_for(AGREE_WITHIN, async || {
+        let answer = reqwest::get(&url).await.ok()?.error_for_status().ok()?;
+        answer.json::<serde_json::Value>().await.ok()
+    });
+    match answer.await {
+        Some(told) if told["ok"] == true && told["to"] == head && told["head"] == head => Vec::new(),
+        Some(told) => vec![format!("/events/verify says {told}, with the head at {head}")],
+        None => vec![format!("{url} does not answer")],
     }
 }
 

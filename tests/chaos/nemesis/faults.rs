@@ -114,7 +114,8 @@ impl Nemesis<'_> {
     async fn fill_disk(&mut self, fault: &Fault) -> Result<(), String> {
         let disk = self.cluster.disk.as_ref().ok_or("there is no small disk")?;
         disk.fill()?;
-        sleep(fault.lasts).await;
+        // a table may have some room left
+        sleep(fault.lasts.max(Duration::from_millis(300))).await;
         disk.release();
         // its write-ahead log may have had no room: then it has ended, and whoever minds it starts it again
         if self.cluster.database.accepting(Duration::from_millis(300)).await.is_none() {

@@ -29,32 +29,36 @@ impl Crowding {
     }
 }
 
-/// Somebody who went to lunch in the middle of a transaction.
-pub struct RowHolder(PgConnection);
+/// Two who went to lunch in the middle of a transaction: one holds rows, the other an old snapshot.
+pub struct RowHolder([PgConnection; 2]);
 
 impl RowHolder {
-    /// Locks half of the rows, and keeps an old snapshot as well.
+    /// Locks half of the rows.
     pub async fn begin(database: &Postgres) -> Result<Self, String> {
         let taken = async {
-            let mut connection = database.connect().await?;
-            sqlx::query("begin isolation level repeatable read").execute(&mut connection).await?;
-            sqlx::query("set local lock_timeout = '2s'").execute(&mut connection).await?;
+            let (mut rows, mut snapshot) = (database.connect().await?, database.connect().await?);
+            sqlx::query("begin isolation level repeatable read").execute(&mut snapshot).await?;
+            sqlx::query("select count(*) from rollcall.log_head").execute(&mut snapshot).await?;
+            sqlx::query("begin").execute(&mut rows).await?;
             for statement in [
                 "select count(*) from (select id from rollcall.instances where hashtext(id::text) % 2 = 0 \
                  order by id for update skip locked) held",
                 "select count(*) from (select id from rollcall.config_entries where service not like 'probe%' \
                  and hashtext(id::text) % 2 = 0 order by id for update skip locked) held",
             ] {
-                sqlx::query(statement).execute(&mut connection).await?;
+                sqlx::query(statement).execute(&mut rows).await?;
             }
-            Ok::<_, sqlx::Error>(connection)
+            Ok::<_, sqlx::Error>([rows, snapshot])
         };
         taken.await.map(Self).map_err(|error| error.to_string())
     }
 
-    pub async fn end(mut self) -> Result<(), String> {
-        sqlx::query("rollback").execute(&mut self.0).await.map_err(|error| error.to_string())?;
-        self.0.close().await.map_err(|error| error.to_string())
+    pub async fn end(self) -> Result<(), String> {
+        for mut connection in self.0 {
+            sqlx::query("rollback").execute(&mut connection).await.map_err(|error| error.to_string())?;
+            connection.close().await.map_err(|error| error.to_string())?;
+        }
+        Ok(())
     }
 }
 

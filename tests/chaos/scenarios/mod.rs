@@ -8,9 +8,13 @@ mod silence;
 
 use std::{fs, path::Path};
 
-use crate::{cluster::Cluster, options::Options, report::Report};
+use crate::{cluster::Cluster, options::Options, report::Report, seeded};
 
 pub async fn play(options: &Options, report: &mut Report) -> Result<(), String> {
+    if !options.long && options.only.is_none() {
+        report.begin("bugs");
+        report.check("each known bug can still be put into the sources", &seeded::stale());
+    }
     if options.runs("mix") {
         mix::play(options, report).await?;
     }

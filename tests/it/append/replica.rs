@@ -66,10 +66,15 @@ impl Replica {
     }
 
     pub async fn append(&mut self, batch: &Batch) -> (Vec<GroupOutcome>, Option<Span>) {
-        match self.try_append(batch).await.unwrap() {
-            Appended::Done { outcomes, written } => (outcomes, written),
-            other => panic!("{other:?}"),
+        // what will pass is tried again, as the writer does
+        for _ in 0..10 {
+            match self.try_append(batch).await {
+                Ok(Appended::Done { outcomes, written }) => return (outcomes, written),
+                Err(error) if error.will_pass() => {}
+                other => panic!("{other:?}"),
+            }
         }
+        panic!("the batch was refused again and again");
     }
 
     /// Sends a batch and catches up.
