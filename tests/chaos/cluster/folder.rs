@@ -13,9 +13,12 @@ use std::{
 
 const GUARDIAN: &str = r#"
 cat >/dev/null
-for pid in $(ls "$1/pids"); do kill -9 "$pid" 2>/dev/null; done
+# a number may be somebody else's by now: only who names this folder on its command line is ours
+ours() { ps -o args= -p "$1" 2>/dev/null | grep -q -F "$2"; }
+for pid in $(ls "$1/pids"); do ours "$pid" "$1" && kill -9 "$pid" 2>/dev/null; done
 find "$1" -name postmaster.pid 2>/dev/null | while read -r file; do
     pid=$(head -n 1 "$file")
+    ours "$pid" "$1" || continue
     for child in $(ps -A -o pid=,ppid= | awk -v parent="$pid" '$2 == parent { print $1 }'); do
         kill -CONT "$child" 2>/dev/null
     done

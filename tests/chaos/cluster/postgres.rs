@@ -243,26 +243,29 @@ impl Postgres {
         .await
     }
 
-    fn first_process(&self) -> Option<i32> {
-        let file = fs::read_to_string(self.data.join("postmaster.pid")).ok()?;
-        file.lines().next()?.trim().parse().ok()
-    }
-
-    /// The first process before the others, so that it starts no further one meanwhile.
+    /// The first process before the others, so that it starts no further one meanwhile. None where the server does
+    /// not run: the number in its lock file may be somebody else's by then.
     async fn processes(&self) -> Vec<i32> {
-        let Some(first) = self.first_process() else { return Vec::new() };
-        let Ok(listing) = Command::new("ps").args(["-A", "-o", "pid=,ppid="]).output().await else {
-            return vec![first];
+        let Ok(file) = fs::read_to_string(self.data.join("postmaster.pid")) else { return Vec::new() };
+        let Some(Ok(first)) = file.lines().next().map(|line| line.trim().parse::<i32>()) else {
+            return Vec::new();
+        };
+        let Ok(listing) = Command::new("ps").args(["-A", "-o", "pid=,ppid=,args="]).output().await else {
+            return Vec::new();
         };
         let listing = String::from_utf8_lossy(&listing.stdout).into_owned();
-        let children = listing.lines().filter_map(|line| {
-            let mut words = line.split_whitespace().map(str::parse::<i32>);
-            match (words.next(), words.next()) {
-                (Some(Ok(pid)), Some(Ok(parent))) if parent == first => Some(pid),
-                _ => None,
+        let folder = self.data.display().to_string();
+        let (mut is_ours, mut children) = (false, Vec::new());
+        for line in listing.lines() {
+            let mut words = line.split_whitespace();
+            let mut number = || words.next()?.parse::<i32>().ok();
+            let (Some(pid), Some(parent)) = (number(), number()) else { continue };
+            is_ours |= pid == first && line.contains(&folder);
+            if parent == first {
+                children.push(pid);
             }
-        });
-        std::iter::once(first).chain(children).collect()
+        }
+        if is_ours { std::iter::once(first).chain(children).collect() } else { Vec::new() }
     }
 }
 

@@ -50,8 +50,15 @@ impl Replica {
         let file = fs::OpenOptions::new().create(true).append(true).open(self.log_file()).unwrap();
         let data = self.data_dir();
         fs::create_dir_all(&data).unwrap();
+        self.kill();
         let mut command = Command::new(&self.binary);
-        command.arg("serve").stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file);
+        // the folder stands on the command line, so that whoever clears up knows the process
+        command
+            .args(["serve", "--data-dir"])
+            .arg(&data)
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().unwrap())
+            .stderr(file);
         for (name, _) in std::env::vars_os() {
             let known = name.to_string_lossy();
             if known.starts_with("ROLLCALL_") || known.starts_with("PG") || known == "DATABASE_URL" {
@@ -65,7 +72,6 @@ impl Replica {
                 format!("postgres://{SERVICE_ROLE}@127.0.0.1:{}/{DATABASE}", self.database_port),
             )
             .env("ROLLCALL_LISTEN", format!("127.0.0.1:{}", self.port))
-            .env("ROLLCALL_DATA_DIR", data)
             .env("ROLLCALL_CHECKER", "off")
             .env("ROLLCALL_LOG_FORMAT", "json")
             .env("ROLLCALL_LOG", "warn");

@@ -101,6 +101,13 @@ impl Nemesis<'_> {
 
     async fn end_database(&mut self, how: End, fault: &Fault) -> Result<(), String> {
         self.cluster.database.end(how).await?;
+        if fault.dice.is_multiple_of(3) {
+            // misfortunes come together: a replica has to start without its database
+            self.report.fault("kill -9 of a replica while the database is away");
+            let number = fault.replica.unwrap_or(0);
+            self.cluster.replicas[number].kill();
+            self.cluster.replicas[number].start();
+        }
         sleep(fault.lasts).await;
         self.cluster.database.start().await?;
         self.database_answers().await

@@ -50,12 +50,14 @@ impl<'a> Nemesis<'a> {
         let begun = self.clock.now();
         self.report.fault(fault.kind.name());
         let at = Instant::now();
-        if let Err(error) = self.inject(fault).await {
+        let injected = self.inject(fault).await;
+        let end = if injected.is_ok() { "all well" } else { "NOT well" };
+        if let Err(error) = injected {
             self.findings.push(format!("{fault:?} at {begun} µs: {error}"));
         }
         let whom = fault.replica.map_or("all".to_owned(), |replica| format!("replica {replica}"));
         let (name, lasts, took) = (fault.kind.name(), fault.lasts, at.elapsed());
-        self.report.say(&format!("   {name}, {whom}, {lasts:?}: all well after {:.2} s", took.as_secs_f64()));
+        self.report.say(&format!("   {name}, {whom}, {lasts:?}: {end} after {:.2} s", took.as_secs_f64()));
         for replica in &mut self.cluster.replicas {
             if let Some(ended) = replica.ended_by_itself() {
                 self.findings.push(format!("{ended} during {fault:?}"));
