@@ -13,7 +13,7 @@ use crate::{
     },
     liveness::Known,
     log::Outcome,
-    store::idempotency,
+    store::{Patience, StoreError, idempotency},
 };
 
 /// How often the poll of a service that gave no interval comes.
@@ -103,11 +103,27 @@ impl App {
     /// refuse the repetition for what the request itself has changed.
     pub async fn repeated(&self, caller: &Caller) -> Result<Option<Written<Shown>>, AppError> {
         let Some(own) = &caller.idempotency else { return Ok(None) };
-        let mut lane = self.0.lanes.take(LANE_PATIENCE).await?;
-        let kept = idempotency::find(&mut lane.connection, &[&own.key]).await?;
-        lane.give_back();
-        let Some(kept) = kept.get(&*own.key) else { return Ok(None) };
+        let kept = match self.kept(&own.key, Patience::USED).await {
+            // the connection had ended while nobody used it
+            Err(StoreError::Broken(_) | StoreError::Timeout(_)) => {
+                self.0.lanes.forget_idle();
+                self.kept(&own.key, Patience::FRESH).await?
+            }
+            result => result?,
+        };
+        let Some(kept) = kept else { return Ok(None) };
         self.seen_row(own.recall(kept.as_ref())?, None).map(Some)
+    }
+
+    async fn kept(
+        &self,
+        key: &str,
+        patience: Patience,
+    ) -> Result<Option<Result<idempotency::Kept, StoreError>>, StoreError> {
+        let mut lane = self.0.lanes.take(LANE_PATIENCE).await?;
+        let mut kept = idempotency::find(&mut lane.connection, &[key], patience).await?;
+        lane.give_back();
+        Ok(kept.remove(key))
     }
 
     pub async fn unregister(

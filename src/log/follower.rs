@@ -193,7 +193,7 @@ impl Follower {
                     let reached = cursor.revision;
                     self.take_in(&events, cursor, rebuilds);
                     if !events.is_empty() {
-                        let marks = epoch::marks(connection, asked_after, reached, TRAIL).await?;
+                        let marks = epoch::marks(connection, asked_after, reached, TRAIL, *patience).await?;
                         self.remember(marks, rebuilds);
                     }
                     self.compare_clocks(now, asked.elapsed());
@@ -275,7 +275,7 @@ impl Follower {
     /// Loads the whole state, unless somebody else has done so since `rebuilds` was read.
     async fn rebuild(&self, connection: &mut Connection, rebuilds: u64) -> Result<(), StoreError> {
         let loaded = self.load_and_compare(connection).await?;
-        let marks = epoch::marks(connection, 0, loaded.cursor.revision, TRAIL).await?;
+        let marks = epoch::marks(connection, 0, loaded.cursor.revision, TRAIL, Patience::FRESH).await?;
         let mut place = self.lock();
         if place.rebuilds != rebuilds {
             return Ok(());
@@ -303,8 +303,11 @@ impl Follower {
                 "the database server is another one, or was promoted: the log begins another epoch"
             );
         }
+        // Read before the state is loaded: where another task has just settled the matter and forgotten the anchor, what
+        // is loaded afterwards is of the new epoch.
+        let anchor = self.anchor_lock().clone();
         let loaded = load::load(connection).await?;
-        let Some(anchor) = self.anchor_lock().clone() else { return Ok(loaded) };
+        let Some(anchor) = anchor else { return Ok(loaded) };
         if anchor.log != loaded.log {
             tracing::warn!(known = %anchor.log, found = %loaded.log, "the database holds another log than at the last run");
         } else if epoch::ancestor(connection, &anchor.marks).await? != Some(anchor.revision()) {

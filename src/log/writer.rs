@@ -294,7 +294,7 @@ impl Writer {
         if keys.is_empty() {
             return Ok(commands);
         }
-        let kept = match idempotency::find(connection, &keys).await {
+        let kept = match idempotency::find(connection, &keys, self.lane.patience).await {
             Ok(kept) => kept,
             Err(error) => return Err((commands, error)),
         };

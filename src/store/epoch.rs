@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::{
     error::StoreError,
-    lane::{STATEMENT_WITHIN, bounded},
+    lane::{Patience, STATEMENT_WITHIN, bounded},
 };
 use crate::domain::Revision;
 
@@ -18,9 +18,10 @@ pub async fn marks(
     after: Revision,
     to: Revision,
     most: i64,
+    patience: Patience,
 ) -> Result<Vec<Mark>, StoreError> {
     let rows = bounded(
-        STATEMENT_WITHIN,
+        patience.within(),
         sqlx::query!(
             "select rev_to, hash from rollcall.batches where rev_to > $1 and rev_to <= $2 order by rev_to desc limit $3",
             after,

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{
     error::StoreError,
-    lane::{STATEMENT_WITHIN, bounded},
+    lane::{Patience, STATEMENT_WITHIN, bounded},
     poll::read_event,
 };
 use crate::domain::{Event, Revision};
@@ -26,9 +26,10 @@ pub struct Kept {
 pub async fn find(
     connection: &mut PgConnection,
     keys: &[&str],
+    patience: Patience,
 ) -> Result<HashMap<String, Result<Kept, StoreError>>, StoreError> {
     let rows = bounded(
-        STATEMENT_WITHIN,
+        patience.within(),
         sqlx::query_as!(
             KeptRow,
             r#"select k.key as "key!", k.fingerprint as "fingerprint!", k.revision as "revision!",

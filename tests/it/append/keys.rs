@@ -1,6 +1,7 @@
 //! Idempotency keys: kept with the group that they belong to, for a day.
 
 use rollcall::store::GroupOutcome::{Conflict, Written};
+use rollcall::store::Patience;
 use rollcall::store::idempotency::{Kept, find, forget_old};
 use sqlx::Executor as _;
 
@@ -8,7 +9,7 @@ use super::Replica;
 use crate::support::Database;
 
 async fn kept(replica: &mut Replica) -> Vec<(String, i64, String)> {
-    let found = find(&mut replica.connection, &["a", "b", "c"]).await.unwrap();
+    let found = find(&mut replica.connection, &["a", "b", "c"], Patience::FRESH).await.unwrap();
     let told = |(key, kept): (String, Result<Kept, _>)| {
         let kept = kept.unwrap();
         assert_eq!(kept.event.map(|event| event.revision), Some(kept.revision));
@@ -104,7 +105,7 @@ async fn a_key_is_kept_without_an_event() {
     draft.group().keep("a", "{}");
     let batch = draft.done();
     assert_eq!(replica.append(&batch).await, (vec![Written], None));
-    let mut found = find(&mut replica.connection, &["a"]).await.unwrap();
+    let mut found = find(&mut replica.connection, &["a"], Patience::FRESH).await.unwrap();
     let kept = found.remove("a").unwrap().unwrap();
     assert_eq!((kept.revision, kept.event, kept.answer.as_str()), (3, None, "{}"));
     assert_eq!(replica.catch_up().await, []);

@@ -1,11 +1,17 @@
 //! A log that lost its end, or is a copy, is noticed by all, and no revision is given out twice.
 
+use std::sync::Arc;
+
+use futures_util::future::join_all;
 use rollcall::domain::{
     Cause, Checks, Command, Host, InstanceId, Metadata, Precondition, ServiceName, ServiceType, Spec,
     registry::{RegisterInstance, ReportHealth},
     target::Endpoint,
 };
-use rollcall::log::Anchors;
+use rollcall::log::{Anchors, Follower};
+use rollcall::store::{self, Patience};
+use rollcall::telemetry::Metrics;
+use rollcall::view::View;
 use serde_json::Value;
 use sqlx::Executor;
 use uuid::Uuid;
@@ -154,6 +160,43 @@ async fn a_lost_end_is_noticed_after_a_cold_start() {
     assert_eq!(late.write(register(9)).await.unwrap().revision, SECOND_EPOCH + 1);
     assert_eq!(epoch_events(&database).await.len(), 1);
     late.stop().await;
+}
+
+/// Writer, follower and upkeep all begin with a load. Whichever is first, none shows the log as it was without its end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_known_before_a_cold_start_is_compared_by_whoever_loads_first() {
+    const LOADERS: usize = 6;
+    const KNOWN: i64 = 4;
+    for _ in 0..15 {
+        let database = Database::fresh().await;
+        let folder = tempfile::tempdir().unwrap();
+        let replica = Replica::start_anchored(&database, Anchors::within(folder.path()));
+        for n in 1..=4 {
+            replica.write(register(n)).await.unwrap();
+        }
+        replica.stop().await;
+        lose_the_end(&database, 2).await;
+
+        let view = Arc::new(View::default());
+        let anchors = Anchors::within(folder.path());
+        let (liveness, metrics) = (Arc::default(), Metrics::new());
+        let follower = Follower::new(view.clone(), liveness, metrics.clone(), Uuid::now_v7(), anchors);
+        let service = store::Database::from_url(&database.url(), metrics).unwrap();
+        let mut connections = Vec::new();
+        for _ in 0..LOADERS {
+            connections.push(service.connect().await.unwrap());
+        }
+        let mut shown = view.watch();
+        let first_shown = tokio::spawn(async move {
+            shown.wait_for(Option::is_some).await.ok().and_then(|revision| *revision).unwrap()
+        });
+        join_all(connections.iter_mut().map(async |connection| {
+            follower.catch_up(connection, &mut Patience::FRESH.clone()).await.unwrap();
+        }))
+        .await;
+        let first_shown = first_shown.await.unwrap();
+        assert!(first_shown > KNOWN, "{first_shown} was shown, and {KNOWN} had been before");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
