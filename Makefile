@@ -8,8 +8,10 @@ export CARGO
 
 # Flags for the server: make run ARGS="--listen 127.0.0.1:9000"
 ARGS ?=
-# and for the chaos runs
+# For the chaos runs
 CHAOS ?=
+# and for the measurements
+BENCH ?=
 
 # A settings file, when there is one, for all that runs the server or meets its database.
 ENV := scripts/with-env.sh
@@ -91,6 +93,14 @@ chaos-seeded: ready-to-test ## put known bugs into the product, one by one, and 
 .PHONY: coverage
 coverage: ready-to-test ## which lines the tests reach; fails below 80 %, or below 95 % of src/domain
 	@scripts/coverage.sh
+
+.PHONY: bench
+bench: ready-to-test ## what it does beside what the machine could do: one table of ratios (BENCH="--only discovery")
+	$(CARGO) bench --locked --bench registry -- $(BENCH)
+
+.PHONY: bench-peers
+bench-peers: ready-to-test ## the same beside other registries, as far as they are installed (apt-get install etcd-server)
+	$(CARGO) bench --locked --bench registry -- --only peers $(BENCH)
 
 .PHONY: audit
 audit: ## licences, sources and known weaknesses of the dependencies

@@ -35,6 +35,11 @@ impl App {
         if snapshot.epoch() == 0 { Err(AppError::NotReady) } else { Ok(snapshot) }
     }
 
+    /// A look at the snapshot, if there is one, that is over at once.
+    pub fn glimpse<T>(&self, look: impl FnOnce(&Snapshot) -> Option<T>) -> Option<T> {
+        self.0.view.glimpse(|snapshot| if snapshot.epoch() == 0 { None } else { look(snapshot) })
+    }
+
     /// Tells of every new snapshot.
     pub fn changes(&self) -> watch::Receiver<Option<Revision>> {
         self.0.view.watch()

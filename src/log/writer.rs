@@ -256,20 +256,23 @@ impl Writer {
             }
         };
         let settlement = Settlement::of(&batch, &outcomes, span.as_ref());
-        if let Err(error) = self.show(connection, &cursor, &settlement.events, span.as_ref()).await {
-            tracing::warn!(
-                error = crate::telemetry::chain(&error),
-                "a written batch could not be read back yet"
-            );
-            if !self.wait_to_show(span.as_ref()).await {
-                // The database that took it may have gone with it.
-                for (pending, ..) in waiting {
-                    pending.reply(Err(WriteError::OutcomeUnknown));
+        match self.show(connection, &cursor, &settlement.events, span.as_ref()).await {
+            // what others have written meanwhile is known by now, and must explain every conflict
+            Ok(()) => self.explain(&batch, &outcomes, span.as_ref()),
+            Err(error) => {
+                tracing::warn!(
+                    error = crate::telemetry::chain(&error),
+                    "a written batch could not be read back yet"
+                );
+                if !self.wait_to_show(span.as_ref()).await {
+                    // The database that took it may have gone with it.
+                    for (pending, ..) in waiting {
+                        pending.reply(Err(WriteError::OutcomeUnknown));
+                    }
+                    return Ok(());
                 }
-                return Ok(());
             }
         }
-        self.explain(&batch, &outcomes, span.as_ref());
         let mut lost = Vec::new();
         for (pending, group, answer) in waiting {
             match outcome_of(&outcomes, group) {

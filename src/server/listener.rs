@@ -2,7 +2,6 @@
 
 use std::{convert::Infallible, net::SocketAddr, time::Duration};
 
-use axum::{Router, body::Body, extract::ConnectInfo};
 use hyper::{Request, body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -10,14 +9,15 @@ use hyper_util::{
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tower::Service;
+
+use crate::doors::native::Front;
 
 /// How long a client may take to send the head of a request.
 const HEAD_WITHIN: Duration = Duration::from_secs(15);
 /// After a failed accept, mostly for want of file descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
-pub(super) async fn serve(socket: TcpListener, router: Router, stop: CancellationToken, drain: Duration) {
+pub(super) async fn serve(socket: TcpListener, front: Front, stop: CancellationToken, drain: Duration) {
     let graceful = GracefulShutdown::new();
     let connections = TaskTracker::new();
     let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -37,7 +37,7 @@ pub(super) async fn serve(socket: TcpListener, router: Router, stop: Cancellatio
             }
         };
         let connection =
-            builder.serve_connection_with_upgrades(prepare(stream), answer_with(router.clone(), peer));
+            builder.serve_connection_with_upgrades(prepare(stream), answer_with(front.clone(), peer));
         let connection = graceful.watch(connection.into_owned());
         connections.spawn(async move {
             if let Err(error) = connection.await {
@@ -63,7 +63,7 @@ fn prepare(stream: TcpStream) -> TokioIo<TcpStream> {
 }
 
 fn answer_with(
-    router: Router,
+    front: Front,
     peer: SocketAddr,
 ) -> impl hyper::service::Service<
     Request<Incoming>,
@@ -74,9 +74,7 @@ fn answer_with(
 + Send
 + 'static {
     service_fn(move |request: Request<Incoming>| {
-        let mut router = router.clone();
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(ConnectInfo(peer));
-        router.call(request)
+        let front = front.clone();
+        async move { Ok(front.answer(request, peer).await) }
     })
 }

@@ -150,7 +150,7 @@ impl Server {
         }
         front.spawn(
             "http",
-            listener::serve(socket, doors::native::router(app.clone()), front.stop(), DRAIN_WITHIN),
+            listener::serve(socket, doors::native::Front::new(app.clone()), front.stop(), DRAIN_WITHIN),
         );
         tracing::info!(%address, replica = %replica, "listening");
         Ok(Self { address, app, front, checker, writer, back, private, failed })

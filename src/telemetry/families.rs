@@ -17,6 +17,8 @@ use prometheus_client::{
     registry::{Metric, Registry},
 };
 
+use super::histogram::{Bounds, Durations};
+
 /// What became of a command that reached the writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CommandOutcome {
@@ -121,8 +123,8 @@ impl MetricConstructor<Histogram> for Buckets {
 }
 
 /// Requests last from microseconds (a read) to half a minute (a long poll).
-const REQUEST_SECONDS: Buckets =
-    Buckets(&[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0]);
+const REQUEST_SECONDS: Bounds =
+    Bounds(&[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0]);
 const CHECK_SECONDS: Buckets =
     Buckets(&[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0]);
 const APPEND_SECONDS: Buckets =
@@ -132,7 +134,7 @@ const BATCH_COMMANDS: Buckets = Buckets(&[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 
 pub(super) struct Families {
     pub registrations: Family<Service, Counter>,
     pub checks: Family<Service, Histogram, Buckets>,
-    pub requests: Family<Request, Histogram, Buckets>,
+    pub requests: Family<Request, Durations, Bounds>,
     pub batches: Counter,
     pub commands: Family<Outcome, Counter>,
     pub batch_size: Histogram,

@@ -6,12 +6,14 @@
 use std::{
     fmt,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use prometheus_client::{collector::Collector, encoding::text, registry::Registry};
 
 use super::{
     families::{CommandOutcome, Families, PollResult, Request, Service},
+    histogram::Durations,
     labels::{Bounded, ServiceLabels},
 };
 
@@ -76,11 +78,16 @@ impl Metrics {
 
     /// A request was answered. `route` is the route's pattern, never the path that was asked for; `None` for a
     /// path that is no route.
-    pub fn request(&self, route: Option<&str>, method: &str, status: u16, seconds: f64) {
+    pub fn request(&self, route: Option<&str>, method: &str, status: u16, took: Duration) {
+        self.requests(route, method, status).observe(took);
+    }
+
+    /// Where such requests are counted, for whoever answers many of them.
+    pub fn requests(&self, route: Option<&str>, method: &str, status: u16) -> Durations {
         let routes = &self.0.routes;
         let route = route.map_or_else(|| routes.other(), |route| routes.of(route));
         let labels = Request { route, method: known_method(method), status };
-        self.0.families.requests.get_or_create(&labels).observe(seconds);
+        self.0.families.requests.get_or_create_owned(&labels)
     }
 
     /// The writer appended a batch of so many commands, and it took so long.
@@ -214,7 +221,7 @@ mod tests {
         metrics.registered("billing");
         metrics.clone().registered("billing");
         metrics.checked("billing", 0.02);
-        metrics.request(Some("/api/v1/services/{id}"), "GET", 200, 0.0002);
+        metrics.request(Some("/api/v1/services/{id}"), "GET", 200, Duration::from_micros(200));
         metrics.appended(3, 0.003);
         metrics.command(CommandOutcome::Committed);
         metrics.conflict();
@@ -255,8 +262,8 @@ mod tests {
         for number in 0..3_000 {
             metrics.registered(&format!("service-{number}"));
             metrics.checked(&format!("service-{number}"), 0.1);
-            metrics.request(Some(&format!("/path/{number}")), "BREW", 404, 0.1);
-            metrics.request(None, "GET", 404, 0.1);
+            metrics.request(Some(&format!("/path/{number}")), "BREW", 404, Duration::from_millis(100));
+            metrics.request(None, "GET", 404, Duration::from_millis(100));
         }
         let output = metrics.render();
         let series = |start: &str| output.lines().filter(|line| line.starts_with(start)).count();

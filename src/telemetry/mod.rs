@@ -4,6 +4,7 @@
 
 mod chain;
 mod families;
+mod histogram;
 mod labels;
 mod logging;
 mod metrics;
@@ -11,6 +12,7 @@ mod metrics;
 pub use self::{
     chain::{chain, chain_with},
     families::{CommandOutcome, PollResult},
+    histogram::Durations,
     labels::ServiceLabels,
     logging::{LoggingError, init_logging},
     metrics::{CONTENT_TYPE, Metrics},

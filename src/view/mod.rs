@@ -34,6 +34,11 @@ impl View {
         self.current.load_full()
     }
 
+    /// A look at the current snapshot that is over at once. Cheaper than `snapshot`: nobody becomes its owner.
+    pub fn glimpse<T>(&self, look: impl FnOnce(&Snapshot) -> T) -> T {
+        look(&self.current.load())
+    }
+
     pub fn is_loaded(&self) -> bool {
         self.revision.borrow().is_some()
     }

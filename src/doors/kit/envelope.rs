@@ -132,8 +132,7 @@ impl Asked {
             response.headers_mut().insert(TRACEPARENT, traceparent);
         }
         let route = self.route.as_ref().map(MatchedPath::as_str);
-        let seconds = self.since.elapsed().as_secs_f64();
-        metrics.request(route, self.method.as_str(), response.status().as_u16(), seconds);
+        metrics.request(route, self.method.as_str(), response.status().as_u16(), self.since.elapsed());
         response
     }
 }

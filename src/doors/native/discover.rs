@@ -214,14 +214,22 @@ fn look_up<'s>(snapshot: &'s Snapshot, name: &str) -> Result<Option<&'s ServiceV
 /// A service's instances as a JSON array.
 fn instances(app: &App, view: Option<&ServiceView>, wanted: Option<&Wanted>) -> Result<Bytes, Problem> {
     let Some(view) = view else { return Ok(Bytes::from_static(b"[]")) };
-    view.discoveries.count();
     match wanted {
-        None => Ok(view.ready(NATIVE_HEALTHY, |view| {
-            // an answer that cannot be written cannot be kept either; no instance is such
-            encode(app, view, &Wanted::plain()).unwrap_or(Bytes::from_static(b"[]"))
-        })),
-        Some(wanted) => encode(app, view, wanted).map_err(internal),
+        None => Ok(plain(app, view)),
+        Some(wanted) => {
+            view.discoveries.count();
+            encode(app, view, wanted).map_err(internal)
+        }
     }
+}
+
+/// The answer to the plain question, ready since the service last changed.
+pub fn plain(app: &App, view: &ServiceView) -> Bytes {
+    view.discoveries.count();
+    view.ready(NATIVE_HEALTHY, |view| {
+        // an answer that cannot be written cannot be kept either; no instance is such
+        encode(app, view, &Wanted::plain()).unwrap_or(Bytes::from_static(b"[]"))
+    })
 }
 
 fn encode(app: &App, view: &ServiceView, wanted: &Wanted) -> Result<Bytes, serde_json::Error> {

@@ -9,6 +9,7 @@ mod discover;
 mod documented;
 mod error;
 mod events;
+mod front;
 mod health;
 mod instance;
 mod list;
@@ -30,10 +31,12 @@ use utoipa::OpenApi as _;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::kit::{Envelope, Problem, slash::with_or_without_slash};
+pub use front::Front;
+
 use crate::app::App;
 
 /// Everything of the main port.
-pub fn router(app: App) -> Router {
+fn router(app: App) -> Router {
     let (router, api) = described().split_for_parts();
     let document = openapi::document(&api).unwrap_or_default();
     let router = router

@@ -1,0 +1,114 @@
+//! The servers that are measured, each a process of its own.
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener},
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
+
+use crate::load::Wire;
+
+const READY_WITHIN: Duration = Duration::from_mins(1);
+const STOP_WITHIN: Duration = Duration::from_secs(30);
+const TICKS_A_SECOND: f64 = 100.0;
+
+/// Thousands of connections need as many descriptors, here and in the servers.
+pub fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).unwrap();
+}
+
+/// Ended when it is dropped.
+pub struct Program {
+    child: Child,
+    pub address: SocketAddr,
+    /// From the start of the process until it was ready.
+    pub ready_after: Duration,
+}
+
+impl Program {
+    pub async fn rollcall(database_url: &str, data_dir: &Path) -> Self {
+        let address = free_address();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rollcall"));
+        for (name, _) in std::env::vars_os() {
+            let known = name.to_string_lossy();
+            if known.starts_with("ROLLCALL_") || known.starts_with("PG") {
+                command.env_remove(name);
+            }
+        }
+        command
+            .arg("serve")
+            .env("DATABASE_URL", database_url)
+            .env("ROLLCALL_LISTEN", address.to_string())
+            .env("ROLLCALL_DATA_DIR", data_dir)
+            .env("ROLLCALL_CHECKER", "off")
+            .env("ROLLCALL_LOG", "error");
+        Self::start(command, address, "/health/ready").await
+    }
+
+    /// This program as another server.
+    pub async fn yardstick(arguments: &[&str]) -> Self {
+        let address = free_address();
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.arg("--yardstick").arg(address.to_string()).args(arguments);
+        Self::start(command, address, "/").await
+    }
+
+    pub async fn start(mut command: Command, address: SocketAddr, asked: &str) -> Self {
+        let begun = Instant::now();
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+        let mut program = Self { child, address, ready_after: Duration::ZERO };
+        let request = format!("GET {asked} HTTP/1.1\r\nHost: registry\r\n\r\n");
+        while begun.elapsed() < READY_WITHIN {
+            if let Some(status) = program.child.try_wait().unwrap() {
+                panic!("{command:?} ended with {status}");
+            }
+            let answered = async { Wire::connect(address).await?.ask(request.as_bytes()).await }.await;
+            if answered.is_ok_and(|status| status == 200) {
+                program.ready_after = begun.elapsed();
+                return program;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        panic!("{command:?} is not ready after {READY_WITHIN:?}");
+    }
+
+    /// What it has computed so far, in seconds.
+    pub fn cpu(&self) -> f64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let fields: Vec<&str> = stat[stat.rfind(')').unwrap() + 2..].split(' ').collect();
+        (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / TICKS_A_SECOND
+    }
+
+    /// Its memory, in bytes.
+    pub fn memory(&self) -> f64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() * 1024.0
+    }
+
+    pub async fn stop(mut self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        kill_process(pid, Signal::TERM).unwrap();
+        let asked = Instant::now();
+        while self.child.try_wait().unwrap().is_none() {
+            assert!(asked.elapsed() < STOP_WITHIN, "a server does not stop");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+pub fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}

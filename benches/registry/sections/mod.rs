@@ -1,0 +1,17 @@
+//! What is measured, a section a file or two.
+
+mod memory;
+mod peers;
+mod propagation;
+mod publish;
+mod reads;
+mod slow;
+mod writes;
+
+pub use memory::memory;
+pub use peers::peers;
+pub use propagation::propagation;
+pub use publish::publish;
+pub use reads::{discovery, flatness};
+pub use slow::slow;
+pub use writes::{bulk, registrations};

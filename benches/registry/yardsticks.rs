@@ -1,0 +1,146 @@
+//! The servers to compare with: as little as can do the same.
+
+use std::{convert::Infallible, net::SocketAddr, process::ExitCode, sync::Arc};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::{
+    Request, Response, StatusCode,
+    body::Incoming,
+    header::{HeaderName, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use sqlx::{PgPool, postgres::PgPoolOptions};
+use tokio::net::TcpListener;
+use uuid::Uuid;
+
+/// As many as a service with a pool is often given.
+const POOL: u32 = 16;
+
+pub fn serve(arguments: &[String]) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words[..] {
+        [address, "bytes", file] => runtime.block_on(ready_bytes(address, file)),
+        [address, "transactions", url] => runtime.block_on(transactions(address, url)),
+        _ => return ExitCode::from(2),
+    }
+    ExitCode::SUCCESS
+}
+
+/// Hyper and nothing else: the same answer, headers and all, whatever is asked.
+async fn ready_bytes(address: &str, file: &str) {
+    let whole = std::fs::read(file).unwrap();
+    let end = whole.windows(4).position(|window| window == b"\r\n\r\n").unwrap();
+    let headers: Vec<(HeaderName, HeaderValue)> = std::str::from_utf8(&whole[..end])
+        .unwrap()
+        .split("\r\n")
+        .skip(1)
+        .filter_map(|line| line.split_once(": "))
+        .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+        .filter(|(name, _): &(HeaderName, _)| name != "date" && name != "content-length")
+        .collect();
+    let (headers, body) = (Arc::new(headers), Bytes::copy_from_slice(&whole[end + 4..]));
+    accept(address, move |_| {
+        let mut response = Response::new(Full::new(body.clone()));
+        for (name, value) in headers.iter() {
+            response.headers_mut().insert(name, value.clone());
+        }
+        std::future::ready(response)
+    })
+    .await;
+}
+
+#[derive(Deserialize)]
+struct Registration {
+    name: String,
+    host: String,
+    port: u16,
+}
+
+/// A registry as one would write it first: a transaction a registration, which takes its revision from a row that all
+/// of them update.
+async fn transactions(address: &str, url: &str) {
+    let pool = PgPoolOptions::new().min_connections(POOL).max_connections(POOL).connect(url).await.unwrap();
+    for statement in [
+        "create table head (only_row boolean primary key, revision bigint not null)",
+        "insert into head values (true, 0)",
+        "create table instances (id uuid primary key, service text not null, key text not null,
+           version bigint not null, revision bigint not null, status text not null, spec text not null,
+           registered_at timestamptz not null, updated_at timestamptz not null, unique (service, key))",
+        "create table events (revision bigint primary key, time timestamptz not null, kind text not null,
+           service text not null, instance uuid not null, data text not null)",
+    ] {
+        sqlx::query(statement).execute(&pool).await.unwrap();
+    }
+    accept(address, move |request: Request<Incoming>| {
+        let pool = pool.clone();
+        async move {
+            if request.method() == hyper::Method::GET {
+                return Response::new(Full::default());
+            }
+            let body = request.into_body().collect().await.unwrap().to_bytes();
+            let registration: Registration = serde_json::from_slice(&body).unwrap();
+            let text = String::from_utf8(body.to_vec()).unwrap();
+            let answer = register(&pool, &registration, &text).await.unwrap();
+            let mut response = Response::new(Full::new(Bytes::from(answer)));
+            *response.status_mut() = StatusCode::CREATED;
+            response
+        }
+    })
+    .await;
+}
+
+async fn register(pool: &PgPool, registration: &Registration, text: &str) -> Result<String, sqlx::Error> {
+    let id = Uuid::now_v7();
+    let mut transaction = pool.begin().await?;
+    let revision: i64 = sqlx::query_scalar("update head set revision = revision + 1 returning revision")
+        .fetch_one(&mut *transaction)
+        .await?;
+    sqlx::query(
+        "insert into instances values ($1, $2, $3, 1, $4, 'healthy', $5, now(), now())
+         on conflict (service, key) do update
+           set version = instances.version + 1, revision = excluded.revision, updated_at = now()",
+    )
+    .bind(id)
+    .bind(&registration.name)
+    .bind(format!("{}:{}", registration.host, registration.port))
+    .bind(revision)
+    .bind(text)
+    .execute(&mut *transaction)
+    .await?;
+    sqlx::query("insert into events values ($1, now(), 'service_registered', $2, $3, $4)")
+        .bind(revision)
+        .bind(&registration.name)
+        .bind(id)
+        .bind(text)
+        .execute(&mut *transaction)
+        .await?;
+    transaction.commit().await?;
+    Ok(format!(r#"{{"id":"{id}","revision":{revision},"spec":{text}}}"#))
+}
+
+async fn accept<Answer>(
+    address: &str,
+    answer: impl Fn(Request<Incoming>) -> Answer + Clone + Send + Sync + 'static,
+) where
+    Answer: Future<Output = Response<Full<Bytes>>> + Send + 'static,
+{
+    let listener = TcpListener::bind(address.parse::<SocketAddr>().unwrap()).await.unwrap();
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let answer = answer.clone();
+        tokio::spawn(async move {
+            let service = service_fn(move |request| {
+                let answer = answer(request);
+                async move { Ok::<_, Infallible>(answer.await) }
+            });
+            // the load ends its connections as it likes
+            drop(http1::Builder::new().serve_connection(TokioIo::new(stream), service).await);
+        });
+    }
+}

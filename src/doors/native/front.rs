@@ -1,0 +1,100 @@
+//! The way in. The question that a registry is asked all day is answered here, before the router: it costs little more
+//! than what the network takes. Everything else goes through the router, which gives the same answer.
+
+use std::{net::SocketAddr, sync::Arc, time::Instant};
+
+use axum::{
+    Router,
+    body::{Body, HttpBody},
+    extract::ConnectInfo,
+    http::{
+        HeaderValue, Method, Request, StatusCode,
+        header::{ETAG, IF_NONE_MATCH},
+    },
+    response::Response,
+};
+use bytes::Bytes;
+use tower::ServiceExt as _;
+
+use super::{
+    answer::{X_ROLLCALL_AGE, X_ROLLCALL_REVISION, json_bytes},
+    discover,
+};
+use crate::{
+    app::App,
+    doors::kit::{
+        entity_tag,
+        request_id::{RequestId, TRACEPARENT, X_REQUEST_ID, traceparent},
+    },
+    telemetry::Durations,
+};
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct Front(Arc<Parts>);
+
+struct Parts {
+    app: App,
+    router: Router,
+    /// Where the plain question is asked, and where such requests are counted.
+    plain: [(&'static str, Durations); 2],
+}
+
+impl Front {
+    pub fn new(app: App) -> Self {
+        let counted = |route| app.metrics().requests(Some(route), "GET", 200);
+        let plain = [
+            ("/discover/", counted("/discover/{name}")),
+            ("/api/v1/services/discover/", counted("/api/v1/services/discover/{name}")),
+        ];
+        Self(Arc::new(Parts { router: super::router(app.clone()), app, plain }))
+    }
+
+    pub async fn answer<B>(&self, request: Request<B>, peer: SocketAddr) -> Response
+    where
+        B: HttpBody<Data = Bytes, Error: Into<axum::BoxError>> + Send + 'static,
+    {
+        if let Some(response) = self.at_once(&request) {
+            return response;
+        }
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(ConnectInfo(peer));
+        match self.0.router.clone().oneshot(request).await {
+            Ok(response) => response,
+            Err(impossible) => match impossible {},
+        }
+    }
+
+    /// The healthy instances of a service that is known by just this name, for one who has no condition.
+    fn at_once<B>(&self, request: &Request<B>) -> Option<Response> {
+        let (uri, headers) = (request.uri(), request.headers());
+        if *request.method() != Method::GET || uri.query().is_some() {
+            return None;
+        }
+        let (name, durations) = self
+            .0
+            .plain
+            .iter()
+            .find_map(|(prefix, durations)| Some((uri.path().strip_prefix(prefix)?, durations)))?;
+        if headers.contains_key(IF_NONE_MATCH) {
+            return None;
+        }
+        let since = Instant::now();
+        let app = &self.0.app;
+        let (body, tag, revision) = app.glimpse(|snapshot| {
+            let view = snapshot.service(name)?;
+            Some((discover::plain(app, view), entity_tag(view.revision), snapshot.revision()))
+        })?;
+        let mut response = json_bytes(StatusCode::OK, body);
+        let given = response.headers_mut();
+        given.insert(ETAG, tag);
+        given.insert(X_ROLLCALL_REVISION, HeaderValue::from(revision));
+        given.insert(X_ROLLCALL_AGE, HeaderValue::from(app.age_ms()));
+        given.insert(X_REQUEST_ID, RequestId::of(headers).header());
+        if let Some(traceparent) = traceparent(headers) {
+            given.insert(TRACEPARENT, traceparent);
+        }
+        durations.observe(since.elapsed());
+        Some(response)
+    }
+}
