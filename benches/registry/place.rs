@@ -62,6 +62,9 @@ impl Place {
         let url = self.create(database).await;
         let program = Program::rollcall(&url, &self.folder(database)).await;
         let all = services * instances;
+        if all == 0 {
+            return program;
+        }
         let address = program.address;
         let fill = move |number: u64, into: &mut Vec<u8>| {
             let numbers = number * AT_ONCE..((number + 1) * AT_ONCE).min(all);
