@@ -19,7 +19,7 @@ pub use status::Readiness;
 pub use crate::{
     liveness::Known,
     log::{Caller, IdempotencyKey, Written},
-    view::{ServiceView, Slot, Snapshot},
+    view::{Difference, ServiceView, Slot, Snapshot},
 };
 use crate::{liveness::Liveness, log::Log, store::Lanes, telemetry::Metrics, view::View};
 

@@ -9,11 +9,10 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use futures_util::StreamExt;
-use imbl::ordmap::DiffItem;
 use tokio_util::time::{DelayQueue, delay_queue};
 
 use crate::{
-    app::{App, POLL_INTERVAL, Snapshot},
+    app::{App, Difference, POLL_INTERVAL, Snapshot},
     domain::{Instance, InstanceId},
 };
 
@@ -52,16 +51,14 @@ impl Schedule {
             None => Arc::default(),
         };
         let is_first = old.epoch() == 0;
-        for change in old.instances().diff(snapshot.instances()) {
-            match change {
-                DiffItem::Add(_, instance) => {
-                    let wait = if is_first { wait_at_start(instance, app) } else { FIRST_AFTER };
-                    self.plan(instance, wait);
-                }
-                DiffItem::Update { new: (_, instance), .. } => self.replan(instance),
-                DiffItem::Remove(id, _) => self.remove(*id),
+        snapshot.differences_to(&old, |difference| match difference {
+            Difference::Added(instance) => {
+                let wait = if is_first { wait_at_start(instance, app) } else { FIRST_AFTER };
+                self.plan(instance, wait);
             }
-        }
+            Difference::Changed(instance) => self.replan(instance),
+            Difference::Gone(id) => self.remove(id),
+        });
     }
 
     /// The next instance to be asked. Waits while there is none.

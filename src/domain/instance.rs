@@ -162,7 +162,8 @@ pub struct Spec {
     pub kind: ServiceType,
     pub host: Host,
     pub port: u16,
-    pub metadata: Metadata,
+    /// Often the same in all instances of a service, and then kept once.
+    pub metadata: Arc<Metadata>,
     pub health_check_endpoint: Endpoint,
     pub weight: u16,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -192,7 +193,7 @@ impl Spec {
         if self.region.is_none() {
             self.region.clone_from(&self.metadata.region);
         } else if self.metadata.region.is_none() {
-            self.metadata.region.clone_from(&self.region);
+            Arc::make_mut(&mut self.metadata).region.clone_from(&self.region);
         }
         let mut violations = Vec::new();
         let size = serde_json::to_string(&self).map_or(usize::MAX, |text| text.len());
@@ -227,7 +228,7 @@ pub(crate) mod tests {
             kind: ServiceType::Api,
             host: Host::parse(host).unwrap(),
             port,
-            metadata: Metadata::default(),
+            metadata: Arc::default(),
             health_check_endpoint: Endpoint::default(),
             weight: Spec::DEFAULT_WEIGHT,
             zone: None,
@@ -246,10 +247,10 @@ pub(crate) mod tests {
         let outer = Spec { region: Some("eu".into()), ..spec("a", 1) }.complete().unwrap();
         assert_eq!(outer.metadata.region.as_deref(), Some("eu"));
         let mut inner = spec("a", 1);
-        inner.metadata.region = Some("us".into());
+        Arc::make_mut(&mut inner.metadata).region = Some("us".into());
         assert_eq!(inner.complete().unwrap().region.as_deref(), Some("us"));
         let mut both = Spec { region: Some("eu".into()), ..spec("a", 1) };
-        both.metadata.region = Some("us".into());
+        Arc::make_mut(&mut both.metadata).region = Some("us".into());
         let both = both.complete().unwrap();
         assert_eq!((both.region.as_deref(), both.metadata.region.as_deref()), (Some("eu"), Some("us")));
     }
@@ -257,7 +258,9 @@ pub(crate) mod tests {
     #[test]
     fn a_specification_has_a_largest_size() {
         let mut large = spec("a", 1);
-        large.metadata.other.insert("blob".into(), Value::String("x".repeat(LONGEST_SPEC)));
+        Arc::make_mut(&mut large.metadata)
+            .other
+            .insert("blob".into(), Value::String("x".repeat(LONGEST_SPEC)));
         assert_eq!(large.complete().unwrap_err().first().unwrap().field, "metadata");
     }
 
@@ -271,8 +274,8 @@ pub(crate) mod tests {
     #[test]
     fn a_specification_survives_its_own_text() {
         let mut full = spec("::1", 65535);
-        full.metadata.tags.insert("team".into(), "a".into());
-        full.metadata.other.insert("k".into(), serde_json::json!([1, null, {"a": "b"}]));
+        Arc::make_mut(&mut full.metadata).tags.insert("team".into(), "a".into());
+        Arc::make_mut(&mut full.metadata).other.insert("k".into(), serde_json::json!([1, null, {"a": "b"}]));
         full.checks = Checks::Nobody;
         full.dependencies = vec![ServiceName::parse("db").unwrap()];
         for spec in [full, spec("a", 1)] {

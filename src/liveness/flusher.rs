@@ -101,7 +101,7 @@ impl Liveness {
     fn keep_only(&self, snapshot: &Snapshot) {
         for mut shard in self.each_shard() {
             shard.entries.retain(|id, entry| {
-                entry.fresh.is_some() || entry.flying.is_some() || snapshot.instances().contains_key(id)
+                entry.fresh.is_some() || entry.flying.is_some() || snapshot.has_instance(*id)
             });
         }
     }
@@ -117,7 +117,7 @@ impl Liveness {
                 let Some(entry) = shard.entries.get_mut(&id) else { continue };
                 entry.flying = entry.fresh.take();
                 if let Some(sign) = &entry.flying {
-                    flying.push((id, sign.clone()));
+                    flying.push((id, Known::clone(&sign)));
                 }
             }
         }

@@ -39,9 +39,9 @@ struct Entry {
     /// As the database has it.
     stored: Known,
     /// In a flush whose answer has not come yet.
-    flying: Option<Known>,
+    flying: Option<Box<Known>>,
     /// Since that flush.
-    fresh: Option<Known>,
+    fresh: Option<Box<Known>>,
 }
 
 impl Liveness {
@@ -77,7 +77,7 @@ impl Liveness {
         match &mut entry.fresh {
             Some(fresh) => merge(fresh, sign),
             None => {
-                entry.fresh = Some(sign.clone());
+                entry.fresh = Some(Box::new(sign.clone()));
                 shard.dirty.push(id);
             }
         }

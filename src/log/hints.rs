@@ -51,8 +51,11 @@ pub async fn run_listener(database: Database, follower: Arc<Follower>, stop: Can
         let heard_until_gap = async {
             let mut listener = hint::Listener::connect(&database).await?;
             follower.wake();
-            while listener.heard().await.is_some() {
-                follower.wake();
+            while let Some(revision) = listener.heard().await {
+                // what this replica wrote itself it shows already
+                if revision > follower.view().snapshot().revision() {
+                    follower.wake();
+                }
             }
             Ok::<_, StoreError>(())
         };

@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::domain::{
-    Cause, Checks, Content, Environment, Host, Metadata, Precondition, ServiceType, Spec,
+    Cause, Checks, Content, Environment, Host, Precondition, ServiceType, Spec,
     registry::{RegisterInstance, ReportHealth},
 };
 
@@ -17,7 +17,7 @@ fn register(new_id: u128, port: u16, weight: u16) -> Command {
         kind: ServiceType::Api,
         host: Host::parse("a").unwrap(),
         port,
-        metadata: Metadata::default(),
+        metadata: std::sync::Arc::default(),
         health_check_endpoint: crate::domain::target::Endpoint::default(),
         weight,
         zone: None,

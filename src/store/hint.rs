@@ -43,8 +43,10 @@ impl Listener {
         Ok(Self(bounded(STATEMENT_WITHIN, listening).await?))
     }
 
-    /// Waits for a hint. None is a gap.
-    pub async fn heard(&mut self) -> Option<()> {
-        self.0.try_recv().await.ok().flatten().map(|_| ())
+    /// Waits for a hint, which tells of this revision. None is a gap.
+    pub async fn heard(&mut self) -> Option<Revision> {
+        let hint = self.0.try_recv().await.ok().flatten()?;
+        // one that is not understood may tell of anything
+        Some(hint.payload().parse().unwrap_or(Revision::MAX))
     }
 }

@@ -1,13 +1,16 @@
 //! Loads the rows and the place in the log that they belong to, as one snapshot of the database.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use futures_util::TryStreamExt as _;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use sqlx::{Connection, PgConnection};
 
 use super::{error::StoreError, lane::bounded, poll::Cursor};
 use crate::domain::{
-    ConfigEntry, ConfigKey, Content, Environment, Fault, Health, Instance, InstanceId, Key, Revision,
-    ServiceName, Spec, Status,
+    ConfigEntry, ConfigKey, Content, Environment, Fault, Health, Instance, InstanceId, Key, Metadata,
+    Revision, ServiceName, Spec, Status,
 };
 
 /// A registry of a hundred thousand loads in under a second; this is for the day when the database is busy as well.
@@ -44,13 +47,22 @@ async fn load_in_one_snapshot(connection: &mut PgConnection) -> Result<Loaded, S
     .fetch_optional(&mut *snapshot)
     .await?
     .ok_or(StoreError::NotMigrated)?;
-    let instances = sqlx::query_as!(
+    let mut rows = sqlx::query_as!(
         InstanceRow,
         "select id, service, key, key_given, version, revision, status, failures, health_changes, spec, \
          registered_at, updated_at from rollcall.instances"
     )
-    .fetch_all(&mut *snapshot)
-    .await?;
+    .fetch(&mut *snapshot);
+    // One by one, so that no second copy of everything is left behind in memory.
+    let (mut instances, mut known) = (Vec::new(), HashMap::new());
+    let mut unreadable = None;
+    while let Some(row) = rows.try_next().await? {
+        match row.into_instance(&mut known) {
+            Ok(instance) => instances.push(instance),
+            Err(error) => unreadable = unreadable.or(Some(error)),
+        }
+    }
+    drop(rows);
     let configs = sqlx::query_as!(
         ConfigRow,
         "select service, environment, version, revision, content, comment, actor, created_at, updated_at \
@@ -59,11 +71,14 @@ async fn load_in_one_snapshot(connection: &mut PgConnection) -> Result<Loaded, S
     .fetch_all(&mut *snapshot)
     .await?;
     snapshot.commit().await?;
+    if let Some(error) = unreadable {
+        return Err(error);
+    }
     Ok(Loaded {
         log: head.log_id,
         floor: head.floor,
         cursor: Cursor { epoch: head.epoch, revision: head.revision.unwrap_or(0), hash: head.hash },
-        instances: instances.into_iter().map(Instance::try_from).collect::<Result<_, _>>()?,
+        instances,
         configs: configs.into_iter().map(ConfigEntry::try_from).collect::<Result<_, _>>()?,
     })
 }
@@ -87,13 +102,28 @@ fn unreadable(table: &'static str, column: &'static str, reason: impl std::fmt::
     StoreError::Unreadable { table, column, reason: reason.to_string() }
 }
 
-impl TryFrom<InstanceRow> for Instance {
-    type Error = StoreError;
+/// Metadata by its text: most instances say what others have said.
+type KnownMetadata = HashMap<Box<str>, Arc<Metadata>>;
 
-    fn try_from(row: InstanceRow) -> Result<Self, StoreError> {
+#[derive(Deserialize)]
+struct MetadataText<'a> {
+    #[serde(borrow)]
+    metadata: &'a RawValue,
+}
+
+impl InstanceRow {
+    fn into_instance(self, known: &mut KnownMetadata) -> Result<Instance, StoreError> {
+        let row = self;
         let odd = |column: &'static str, reason: String| unreadable("instances", column, reason);
-        let spec: Spec = serde_json::from_str(&row.spec).map_err(|error| odd("spec", error.to_string()))?;
-        Ok(Self {
+        let mut spec: Spec =
+            serde_json::from_str(&row.spec).map_err(|error| odd("spec", error.to_string()))?;
+        let MetadataText { metadata } =
+            serde_json::from_str(&row.spec).map_err(|error| odd("spec", error.to_string()))?;
+        match known.get(metadata.get()) {
+            Some(metadata) => spec.metadata = metadata.clone(),
+            None => drop(known.insert(metadata.get().into(), spec.metadata.clone())),
+        }
+        Ok(Instance {
             id: InstanceId(row.id),
             service: ServiceName::parse(&row.service).map_err(|fault| odd("service", fault.to_string()))?,
             key: Key::stored(&row.key, row.key_given),

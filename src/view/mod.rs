@@ -4,6 +4,7 @@
 //! change costs what changed, however large the rest is. A reader takes no lock and copies no instance.
 
 mod ready;
+mod shelf;
 mod snapshot;
 
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use tokio::sync::watch;
 use crate::domain::Revision;
 
 pub use ready::Slot;
-pub use snapshot::{Discoveries, ServiceView, Snapshot};
+pub use snapshot::{Difference, Discoveries, ServiceView, Snapshot};
 
 /// Where the newest snapshot is found.
 pub struct View {

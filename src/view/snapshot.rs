@@ -1,26 +1,57 @@
 //! The state at one revision, made for looking things up.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use bytes::Bytes;
-use imbl::OrdMap;
+use imbl::{GenericHashMap, OrdMap, ordmap::DiffItem, shared_ptr::DefaultSharedPtr};
 
-use super::ready::{Ready, Slot};
+use super::{
+    ready::{Ready, Slot},
+    shelf::Shelf,
+};
 use crate::domain::{
     ConfigEntry, ConfigKey, Event, Instance, InstanceId, Key, Revision, Row, RowKey, ServiceName, State,
     evolve,
 };
 
+/// A change of an instance touches its service alone. Names and places change only when a service or an instance comes
+/// or goes: what is copied at a change decides what it costs to publish.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     epoch: i32,
     revision: Revision,
-    services: OrdMap<ServiceName, Arc<ServiceView>>,
-    instances: OrdMap<InstanceId, Arc<Instance>>,
+    services: Shelf<Arc<ServiceView>>,
+    /// Where each service stands, by its name: one to look up, one in order.
+    numbers: Numbers,
+    names: OrdMap<ServiceName, usize>,
+    places: OrdMap<InstanceId, Place>,
     configs: OrdMap<ConfigKey, Arc<ConfigEntry>>,
+    /// The same in all snapshots that came from one load: in these, a service keeps its number.
+    descent: Arc<()>,
+}
+
+/// Names are looked up all day, and their hashes cost the better part of it.
+type Numbers = GenericHashMap<ServiceName, usize, foldhash::fast::RandomState, DefaultSharedPtr>;
+
+/// Where an instance is found.
+#[derive(Clone, Debug)]
+struct Place {
+    service: usize,
+    key: Key,
+}
+
+/// What became of an instance between two snapshots.
+#[derive(Clone, Copy, Debug)]
+pub enum Difference<'s> {
+    Added(&'s Arc<Instance>),
+    Changed(&'s Arc<Instance>),
+    Gone(InstanceId),
 }
 
 /// A service: its instances, the revision of its last change, and what has been made of them for readers.
@@ -89,18 +120,20 @@ impl Snapshot {
         configs: Vec<ConfigEntry>,
     ) -> Self {
         let mut snapshot = Self { epoch, revision, ..Self::default() };
-        let mut services: std::collections::BTreeMap<ServiceName, ServiceView> =
-            std::collections::BTreeMap::new();
-        for instance in instances {
-            let instance = Arc::new(instance);
-            snapshot.instances.insert(instance.id, instance.clone());
-            services
-                .entry(instance.service.clone())
-                .or_insert_with(|| ServiceView::new(instance.service.clone(), revision))
-                .instances
-                .insert(instance.key.clone(), instance);
+        let mut services: BTreeMap<ServiceName, OrdMap<Key, Arc<Instance>>> = BTreeMap::new();
+        for mut instance in instances {
+            let siblings = services.entry(instance.service.clone()).or_default();
+            share(&mut instance, siblings);
+            siblings.insert(instance.key.clone(), Arc::new(instance));
         }
-        snapshot.services = services.into_iter().map(|(name, view)| (name, Arc::new(view))).collect();
+        for (name, instances) in services {
+            let service = snapshot.number_of(&name);
+            for (key, instance) in &instances {
+                snapshot.places.insert(instance.id, Place { service, key: key.clone() });
+            }
+            let view = ServiceView { instances, ..ServiceView::new(name, revision) };
+            snapshot.services.set(service, Arc::new(view));
+        }
         snapshot.configs = configs.into_iter().map(|entry| (entry.key.clone(), Arc::new(entry))).collect();
         snapshot
     }
@@ -108,17 +141,15 @@ impl Snapshot {
     /// Takes over the counts of the snapshot that this one replaces after a rebuild.
     #[must_use]
     pub fn with_counts_of(mut self, old: &Self) -> Self {
-        for (name, view) in &old.services {
-            let counted = match self.services.get(name) {
-                Some(new) => {
-                    ServiceView { discoveries: view.discoveries.clone(), ..new.changed(new.revision, |_| ()) }
-                }
-                None => ServiceView {
+        for view in old.services.iter() {
+            let service = self.number_of(&view.name);
+            if let Some(new) = self.services.get(service) {
+                let counted = ServiceView {
                     discoveries: view.discoveries.clone(),
-                    ..ServiceView::new(name.clone(), self.revision)
-                },
-            };
-            self.services.insert(name.clone(), Arc::new(counted));
+                    ..new.changed(new.revision, |_| ())
+                };
+                self.services.set(service, Arc::new(counted));
+            }
         }
         self
     }
@@ -145,18 +176,26 @@ impl Snapshot {
     fn apply(&mut self, event: &Event) {
         match event.change.row() {
             RowKey::Instance(id) => {
-                let old = self.instances.get(&id).cloned();
+                let old = self.instance(id);
                 let new = evolve(old.clone().map(Row::Instance).as_ref(), event);
                 match (old, new) {
-                    (_, Some(Row::Instance(instance))) => {
-                        self.instances.insert(id, instance.clone());
-                        self.change_service(&instance.service.clone(), event.revision, |instances| {
+                    (old, Some(Row::Instance(mut instance))) => {
+                        let service = self.number_of(&instance.service);
+                        if old.is_none() {
+                            self.places.insert(id, Place { service, key: instance.key.clone() });
+                        }
+                        let says_the_same = old.is_some_and(|old| Arc::ptr_eq(&old.spec, &instance.spec));
+                        self.change_service(service, event.revision, |instances| {
+                            if !says_the_same {
+                                share(Arc::make_mut(&mut instance), instances);
+                            }
                             instances.insert(instance.key.clone(), instance);
                         });
                     }
                     (Some(gone), _) => {
-                        self.instances.remove(&id);
-                        self.change_service(&gone.service, event.revision, |instances| {
+                        let service = self.number_of(&gone.service);
+                        self.places.remove(&id);
+                        self.change_service(service, event.revision, |instances| {
                             instances.remove(&gone.key);
                         });
                     }
@@ -175,35 +214,92 @@ impl Snapshot {
 
     fn change_service(
         &mut self,
-        name: &ServiceName,
+        service: usize,
         revision: Revision,
         change: impl FnOnce(&mut OrdMap<Key, Arc<Instance>>),
     ) {
-        let changed = match self.services.get(name) {
-            Some(view) => view.changed(revision, change),
-            None => ServiceView::new(name.clone(), revision).changed(revision, change),
-        };
-        self.services.insert(name.clone(), Arc::new(changed));
+        if let Some(view) = self.services.get(service) {
+            let changed = view.changed(revision, change);
+            self.services.set(service, Arc::new(changed));
+        }
+    }
+
+    /// Where the service of this name stands, which has a place from now on.
+    fn number_of(&mut self, name: &ServiceName) -> usize {
+        if let Some(number) = self.numbers.get(name) {
+            return *number;
+        }
+        let number = self.services.push(Arc::new(ServiceView::new(name.clone(), self.revision)));
+        self.numbers.insert(name.clone(), number);
+        self.names.insert(name.clone(), number);
+        number
     }
 
     /// A service by name, an emptied one too.
     pub fn service(&self, name: &str) -> Option<&Arc<ServiceView>> {
-        self.services.get(name)
+        self.services.get(*self.numbers.get(name)?)
     }
 
     /// All services by name from `first` on, emptied ones too.
     pub fn services_from(&self, first: &str) -> impl Iterator<Item = &Arc<ServiceView>> {
-        self.services
+        self.names
             .range::<_, str>((std::ops::Bound::Included(first), std::ops::Bound::Unbounded))
-            .map(|(_, view)| view)
+            .filter_map(|(_, number)| self.services.get(*number))
     }
 
     pub fn services(&self) -> impl Iterator<Item = &Arc<ServiceView>> {
-        self.services.values()
+        self.services_from("")
     }
 
-    pub fn instances(&self) -> &OrdMap<InstanceId, Arc<Instance>> {
-        &self.instances
+    /// All instances, by id. Made when it is asked for: not for what is done often.
+    pub fn instances(&self) -> BTreeMap<InstanceId, Arc<Instance>> {
+        let all = self.services.iter().flat_map(|view| view.instances.values());
+        all.map(|instance| (instance.id, instance.clone())).collect()
+    }
+
+    pub fn has_instance(&self, id: InstanceId) -> bool {
+        self.places.contains_key(&id)
+    }
+
+    /// Tells of each instance that is not what it was in `old`.
+    pub fn differences_to<'s>(&'s self, old: &'s Self, mut tell: impl FnMut(Difference<'s>)) {
+        if !Arc::ptr_eq(&self.descent, &old.descent) {
+            old.places
+                .keys()
+                .filter(|id| !self.has_instance(**id))
+                .for_each(|id| tell(Difference::Gone(*id)));
+            for new in self.services.iter().flat_map(|view| view.instances.values()) {
+                match old.find(new.id) {
+                    None => tell(Difference::Added(new)),
+                    Some(old) if old != new => tell(Difference::Changed(new)),
+                    Some(_) => {}
+                }
+            }
+            return;
+        }
+        self.services.changes_since(&old.services, |old, new| {
+            let Some(old) = old else {
+                return new.instances.values().for_each(|instance| tell(Difference::Added(instance)));
+            };
+            for item in old.instances.diff(&new.instances) {
+                match item {
+                    DiffItem::Add(_, new) => tell(Difference::Added(new)),
+                    DiffItem::Remove(_, old) => tell(Difference::Gone(old.id)),
+                    DiffItem::Update { old: (_, old), new: (_, new) } if old.id == new.id => {
+                        tell(Difference::Changed(new));
+                    }
+                    DiffItem::Update { old: (_, old), new: (_, new) } => {
+                        tell(Difference::Gone(old.id));
+                        tell(Difference::Added(new));
+                    }
+                }
+            }
+        });
+    }
+
+    pub fn find(&self, id: InstanceId) -> Option<&Arc<Instance>> {
+        let Place { service, key } = self.places.get(&id)?;
+        self.services.get(*service)?.instances.get(key)
     }
 
     /// The rows of all configurations, deleted ones too.
@@ -212,13 +308,23 @@ impl Snapshot {
     }
 }
 
+/// What the instances of a service often have in common is kept once.
+fn share(instance: &mut Instance, siblings: &OrdMap<Key, Arc<Instance>>) {
+    let Some((_, sibling)) = siblings.get_min() else { return };
+    instance.service = sibling.service.clone();
+    let (own, other) = (&instance.spec.metadata, &sibling.spec.metadata);
+    if own == other && !Arc::ptr_eq(own, other) {
+        Arc::make_mut(&mut instance.spec).metadata = other.clone();
+    }
+}
+
 impl State for Snapshot {
     fn instance(&self, id: InstanceId) -> Option<Arc<Instance>> {
-        self.instances.get(&id).cloned()
+        self.find(id).cloned()
     }
 
     fn instance_at(&self, service: &ServiceName, key: &Key) -> Option<Arc<Instance>> {
-        self.services.get(service)?.instances.get(key).cloned()
+        self.service(service.as_str())?.instances.get(key).cloned()
     }
 
     fn config(&self, key: &ConfigKey) -> Option<Arc<ConfigEntry>> {

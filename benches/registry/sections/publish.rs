@@ -4,8 +4,8 @@ use std::{hint::black_box, sync::Arc, time::Instant};
 
 use rollcall::{
     domain::{
-        Cause, Change, Checks, Event, Health, Host, Instance, InstanceId, Key, Metadata, ServiceName,
-        ServiceType, Spec, Status, event::HealthChanged, target::Endpoint,
+        Cause, Change, Checks, Event, Health, Host, Instance, InstanceId, Key, ServiceName, ServiceType,
+        Spec, Status, event::HealthChanged, target::Endpoint,
     },
     view::{Snapshot, View},
 };
@@ -51,7 +51,7 @@ impl Registry {
             kind: ServiceType::Api,
             host: Host::parse("10.0.0.1").unwrap(),
             port: 8000,
-            metadata: Metadata::default(),
+            metadata: std::sync::Arc::default(),
             health_check_endpoint: Endpoint::default(),
             weight: 1,
             zone: None,

@@ -243,6 +243,8 @@ fn encode(app: &App, view: &ServiceView, wanted: &Wanted) -> Result<Bytes, serde
         serde_json::to_writer(&mut body, &InstanceReply::of(&shown))?;
     }
     body.push(b']');
+    // it is kept for long
+    body.shrink_to_fit();
     Ok(body.into())
 }
 

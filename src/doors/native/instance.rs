@@ -115,7 +115,7 @@ pub async fn delete_instance(
 }
 
 pub fn found(snapshot: &Snapshot, id: InstanceId) -> Result<Arc<Instance>, Refusal> {
-    snapshot.instances().get(&id).cloned().ok_or(Refusal::NoSuchInstance)
+    snapshot.find(id).cloned().ok_or(Refusal::NoSuchInstance)
 }
 
 /// The instance as a write left it.

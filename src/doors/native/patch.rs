@@ -230,7 +230,7 @@ mod tests {
         }));
         assert_eq!((spec.weight, spec.url, spec.checks), (7, None, Checks::Poll));
         assert_eq!(json!(spec.metadata.tags), json!({"b": "2", "c": "3"}));
-        assert_eq!(Value::Object(spec.metadata.other), json!({"x": {"y": 1, "z": 2}}));
+        assert_eq!(Value::Object(spec.metadata.other.clone()), json!({"x": {"y": 1, "z": 2}}));
     }
 
     #[test]

@@ -82,7 +82,7 @@ impl Registration {
             kind: kind?,
             host: host?,
             port: port?,
-            metadata,
+            metadata: metadata.into(),
             health_check_endpoint,
             weight,
             zone,
@@ -220,7 +220,7 @@ mod tests {
         let Registration { service, key, spec, .. } = Registration::read(&minimal(), Names::Own).unwrap();
         assert_eq!(service.as_str(), "orders");
         assert_eq!(key, None);
-        assert_eq!(spec.metadata, Metadata::default());
+        assert_eq!(*spec.metadata, Metadata::default());
         assert_eq!(spec.health_check_endpoint.as_str(), "/health");
         assert_eq!((spec.weight, spec.checks), (1, Checks::Poll));
     }

@@ -214,7 +214,10 @@ fn spec() -> Spec {
         kind: ServiceType::Api,
         host: Host::parse("10.0.0.1").unwrap(),
         port: 80,
-        metadata: Metadata { tags: BTreeMap::from([("team".into(), "a".into())]), ..Metadata::default() },
+        metadata: Arc::new(Metadata {
+            tags: BTreeMap::from([("team".into(), "a".into())]),
+            ..Metadata::default()
+        }),
         health_check_endpoint: Endpoint::default(),
         weight: Spec::DEFAULT_WEIGHT,
         zone: None,

@@ -76,7 +76,7 @@ async fn a_login_of_the_name_of_the_schema_can_migrate_further() {
         &url,
         "do $$ declare f regprocedure; begin \
            for f in select p.oid from pg_proc p where p.pronamespace = 'rollcall'::regnamespace \
-             and (p.prosecdef or p.proname = 'start_epoch') loop execute format('drop function %s', f); end loop; \
+             and p.proname = 'event_line_at' loop execute format('drop function %s', f); end loop; \
          end $$; \
          delete from public._sqlx_migrations where version = (select max(version) from public._sqlx_migrations)",
     )

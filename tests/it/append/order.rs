@@ -191,7 +191,7 @@ fn fold(events: &[Event]) -> BTreeMap<RowKey, Row> {
 
 fn rows(snapshot: &Snapshot) -> BTreeMap<RowKey, Row> {
     let instances =
-        snapshot.instances().values().map(|row| (RowKey::Instance(row.id), Row::Instance(row.clone())));
+        snapshot.instances().into_values().map(|row| (RowKey::Instance(row.id), Row::Instance(row)));
     let configs =
         snapshot.configs().values().map(|row| (RowKey::Config(row.key.clone()), Row::Config(row.clone())));
     instances.chain(configs).collect()

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use rollcall::domain::{
-    Cause, Checks, Command, Host, InstanceId, Metadata, Precondition, ServiceName, ServiceType, Spec,
+    Cause, Checks, Command, Host, InstanceId, Precondition, ServiceName, ServiceType, Spec,
     registry::{RegisterInstance, ReportHealth},
     target::Endpoint,
 };
@@ -30,7 +30,7 @@ fn register(n: u16) -> Command {
         kind: ServiceType::Api,
         host: Host::parse("host").unwrap(),
         port: n,
-        metadata: Metadata::default(),
+        metadata: std::sync::Arc::default(),
         health_check_endpoint: Endpoint::default(),
         weight: 1,
         zone: None,

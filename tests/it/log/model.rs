@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use proptest::prelude::*;
 use rollcall::{
     domain::{
-        Cause, Checks, Command, ConfigKey, Content, Environment, Host, InstanceId, Key, Metadata,
-        Precondition, Refusal, Row, ServiceName, ServiceType, Spec,
+        Cause, Checks, Command, ConfigKey, Content, Environment, Host, InstanceId, Key, Precondition,
+        Refusal, Row, ServiceName, ServiceType, Spec,
         registry::{RegisterInstance, ReportHealth, UpdateInstance},
         target::Endpoint,
     },
@@ -288,7 +288,7 @@ fn spec(port: u8, weight: u8, fixed: bool) -> Arc<Spec> {
         kind: ServiceType::Worker,
         host: Host::parse("host").unwrap(),
         port: 1000 + u16::from(port),
-        metadata: Metadata::default(),
+        metadata: std::sync::Arc::default(),
         health_check_endpoint: Endpoint::default(),
         weight: weight.into(),
         zone: None,
