@@ -117,7 +117,7 @@ impl Liveness {
                 let Some(entry) = shard.entries.get_mut(&id) else { continue };
                 entry.flying = entry.fresh.take();
                 if let Some(sign) = &entry.flying {
-                    flying.push((id, Known::clone(&sign)));
+                    flying.push((id, Known::clone(sign)));
                 }
             }
         }

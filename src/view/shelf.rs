@@ -110,12 +110,12 @@ impl<T> Shelf<Arc<T>> {
         for _ in old.height..self.height {
             if let Node::Branch(children) = node {
                 let [first, others @ ..] = &**children;
-                beside.extend(others);
+                beside.push(others);
                 node = first;
             }
         }
         node.changes_since(&old.root, &mut tell);
-        for node in beside {
+        for node in beside.into_iter().rev().flatten() {
             node.changes_since(&Node::Empty, &mut tell);
         }
     }
@@ -194,7 +194,7 @@ mod tests {
             }
             let mut told = Vec::new();
             shelf.changes_since(&old, |old, new| told.push((old.cloned(), new.clone())));
-            let is_other = |index: &usize| !old.get(*index).is_some_and(|old| Arc::ptr_eq(old, &shelf.get(*index).unwrap()));
+            let is_other = |index: &usize| !old.get(*index).is_some_and(|old| Arc::ptr_eq(old, shelf.get(*index).unwrap()));
             let expected: Vec<_> = (0..model.len())
                 .filter(is_other)
                 .map(|index| (old.get(index).cloned(), shelf.get(index).unwrap().clone()))
