@@ -41,6 +41,8 @@ pub async fn run(cases: Vec<Case>) {
     let database = Database::fresh().await;
     let folder = Arc::new(Folder::new());
     let server = Process::serve(&folder, &[("DATABASE_URL", &database.url())]).ready().await;
+    // What is known is answered in another way than what is not.
+    server.registered(&static_service("known", 80)).await;
     let mut failures = String::new();
     for case in &cases {
         if let Err(failure) = fails(&server, case).await {
