@@ -9,10 +9,7 @@ mod tasks;
 
 use std::{io::Write as _, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{
-    net::TcpListener,
-    signal::unix::{SignalKind, signal},
-};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -57,8 +54,7 @@ impl Server {
     /// Starts everything. It listens when this returns; it is ready (see /health/ready) once the view is loaded.
     pub async fn start(settings: Settings) -> Result<Self, ServeError> {
         let metrics = Metrics::new();
-        let socket = TcpListener::bind(settings.listen)
-            .await
+        let socket = listener::bind(settings.listen)
             .map_err(|source| ServeError::Listen { address: settings.listen, source })?;
         let address =
             socket.local_addr().map_err(|source| ServeError::Listen { address: settings.listen, source })?;
@@ -143,14 +139,15 @@ impl Server {
             }
         });
 
-        let app = App::new(view, log, liveness, Lanes::new(database, READ_LANES), metrics);
+        let app = App::new(view, log, liveness, Lanes::new(database, READ_LANES), metrics.clone());
         if settings.checker {
             let task = Checker::new(app.clone()).map_err(ServeError::Checker)?;
             checker.spawn("checker", task.run(checker.stop()));
         }
+        let answers = doors::native::Front::new(app.clone());
         front.spawn(
             "http",
-            listener::serve(socket, doors::native::Front::new(app.clone()), front.stop(), DRAIN_WITHIN),
+            listener::serve(socket, answers, settings.limits, metrics, front.stop(), DRAIN_WITHIN),
         );
         tracing::info!(%address, replica = %replica, "listening");
         Ok(Self { address, app, front, checker, writer, back, private, failed })

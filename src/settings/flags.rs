@@ -39,6 +39,12 @@ pub struct Flags {
 
     #[arg(long, value_name = "ON|OFF", help = help(&names::AUTH))]
     pub auth: Option<String>,
+
+    #[arg(long, value_name = "NUMBER", help = help(&names::MAX_CONNECTIONS))]
+    pub max_connections: Option<String>,
+
+    #[arg(long, value_name = "NUMBER", help = help(&names::MAX_CONNECTIONS_PER_ADDRESS))]
+    pub max_connections_per_address: Option<String>,
 }
 
 impl Flags {
@@ -56,6 +62,8 @@ impl Flags {
             log,
             log_format,
             auth,
+            max_connections,
+            max_connections_per_address,
         } = self;
         [
             (names::DATABASE_URL, database_url),
@@ -67,6 +75,8 @@ impl Flags {
             (names::LOG, log),
             (names::LOG_FORMAT, log_format),
             (names::AUTH, auth),
+            (names::MAX_CONNECTIONS, max_connections),
+            (names::MAX_CONNECTIONS_PER_ADDRESS, max_connections_per_address),
         ]
         .into_iter()
         .filter_map(|(setting, value)| Some((setting, value?)))

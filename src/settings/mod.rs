@@ -6,6 +6,7 @@
 mod error;
 mod flags;
 mod layers;
+mod limits;
 mod names;
 mod parse;
 
@@ -22,6 +23,7 @@ use std::{
 pub use self::{
     error::{Origin, SettingsError},
     flags::Flags,
+    limits::{Limits, Pace},
     names::{CLIENT_NAMES, SETTINGS, Setting, documented},
 };
 use self::{layers::Layers, names as name};
@@ -39,6 +41,7 @@ pub struct Settings {
     pub log_format: LogFormat,
     /// `None` when nobody said: then only loopback may be listened on.
     pub auth: Option<bool>,
+    pub limits: Limits,
 }
 
 /// How log lines look.
@@ -80,6 +83,7 @@ impl Settings {
             log: "info".to_owned(),
             log_format: LogFormat::Auto,
             auth: None,
+            limits: Limits::default(),
         }
     }
 }
@@ -88,7 +92,8 @@ impl Settings {
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Taken apart by name, so that a new field has to be thought about here.
-        let Self { database_url, listen, data_dir, pg_bin, migrate, checker, log, log_format, auth } = self;
+        let Self { database_url, listen, data_dir, pg_bin, migrate, checker, log, log_format, auth, limits } =
+            self;
         f.debug_struct("Settings")
             .field("database_url", &database_url.as_deref().map(parse::redacted))
             .field("listen", listen)
@@ -99,6 +104,7 @@ impl fmt::Debug for Settings {
             .field("log", log)
             .field("log_format", log_format)
             .field("auth", auth)
+            .field("limits", limits)
             .finish()
     }
 }
@@ -150,6 +156,11 @@ fn resolve(
         log: required(layers, &name::LOG, parse::log_levels)?,
         log_format: required(layers, &name::LOG_FORMAT, parse::log_format)?,
         auth,
+        limits: Limits {
+            connections: value(layers, &name::MAX_CONNECTIONS, parse::count)?,
+            connections_per_address: value(layers, &name::MAX_CONNECTIONS_PER_ADDRESS, parse::count)?,
+            ..Limits::default()
+        },
     };
     Ok(Loaded { settings, warnings })
 }

@@ -103,6 +103,26 @@ pub const AUTH: Setting = Setting {
     help: "Whether callers need a token; this release only knows off, which must be said for ROLLCALL_LISTEN beyond loopback.",
 };
 
+const COUNT: &str = "a whole number from 1 to 1000000";
+
+pub const MAX_CONNECTIONS: Setting = Setting {
+    name: "ROLLCALL_MAX_CONNECTIONS",
+    key: "max_connections",
+    default: None,
+    secret: false,
+    allowed: COUNT,
+    help: "Connections at a time; by default what the limit on open files leaves room for, at most 16384.",
+};
+
+pub const MAX_CONNECTIONS_PER_ADDRESS: Setting = Setting {
+    name: "ROLLCALL_MAX_CONNECTIONS_PER_ADDRESS",
+    key: "max_connections_per_address",
+    default: None,
+    secret: false,
+    allowed: COUNT,
+    help: "The same from one address, or from one /64 of IPv6; by default three quarters of them all.",
+};
+
 /// Where the file is; it cannot stand in the file itself.
 pub const CONFIG: Setting = Setting {
     name: "ROLLCALL_CONFIG",
@@ -114,8 +134,19 @@ pub const CONFIG: Setting = Setting {
 };
 
 /// Every setting that a value can be given for, in the order of the documentation.
-pub const SETTINGS: [Setting; 9] =
-    [DATABASE_URL, LISTEN, DATA_DIR, PG_BIN, MIGRATE, CHECKER, LOG, LOG_FORMAT, AUTH];
+pub const SETTINGS: [Setting; 11] = [
+    DATABASE_URL,
+    LISTEN,
+    DATA_DIR,
+    PG_BIN,
+    MIGRATE,
+    CHECKER,
+    LOG,
+    LOG_FORMAT,
+    AUTH,
+    MAX_CONNECTIONS,
+    MAX_CONNECTIONS_PER_ADDRESS,
+];
 
 /// Names of the environment that are the command line client's: the server neither reads nor warns of them.
 pub const CLIENT_NAMES: [&str; 2] = ["ROLLCALL_ADDR", "ROLLCALL_TOKEN"];

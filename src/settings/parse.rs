@@ -11,6 +11,9 @@ use tracing_subscriber::EnvFilter;
 
 use super::LogFormat;
 
+/// More than a process can have file descriptors for.
+const MOST_CONNECTIONS: usize = 1_000_000;
+
 pub fn switch(text: &str) -> Option<bool> {
     match text.trim().to_ascii_lowercase().as_str() {
         "on" | "true" | "yes" | "1" => Some(true),
@@ -21,6 +24,11 @@ pub fn switch(text: &str) -> Option<bool> {
 
 pub fn address(text: &str) -> Option<SocketAddr> {
     text.trim().parse().ok()
+}
+
+/// At least one: zero connections would be a server that serves nobody.
+pub fn count(text: &str) -> Option<usize> {
+    text.trim().parse().ok().filter(|count| (1..=MOST_CONNECTIONS).contains(count))
 }
 
 /// Absolute, so that no later change of the working folder (or of the user) moves it.

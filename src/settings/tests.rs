@@ -42,6 +42,8 @@ fn nothing_given_means_the_defaults() {
     assert_eq!(settings.log, "info");
     assert_eq!(settings.log_format, LogFormat::Auto);
     assert_eq!(settings.auth, None);
+    assert_eq!(settings.limits.connections, None);
+    assert_eq!(settings.limits.connections_per_address, None);
 }
 
 #[test]
@@ -92,6 +94,8 @@ fn every_setting_can_be_given_in_the_environment() {
         ("ROLLCALL_LOG", "warn,rollcall=debug"),
         ("ROLLCALL_LOG_FORMAT", "JSON"),
         ("ROLLCALL_AUTH", "off"),
+        ("ROLLCALL_MAX_CONNECTIONS", "2000"),
+        ("ROLLCALL_MAX_CONNECTIONS_PER_ADDRESS", " 50 "),
     ]);
     assert_eq!(settings.database_url.as_deref(), Some("postgres://u:p@db/x"));
     assert_eq!(settings.listen.to_string(), "[::1]:9000");
@@ -102,13 +106,16 @@ fn every_setting_can_be_given_in_the_environment() {
     assert_eq!(settings.log, "warn,rollcall=debug");
     assert_eq!(settings.log_format, LogFormat::Json);
     assert_eq!(settings.auth, Some(false));
+    assert_eq!(settings.limits.connections, Some(2000));
+    assert_eq!(settings.limits.connections_per_address, Some(50));
 }
 
 #[test]
 fn every_setting_can_be_given_in_the_file() {
     let file = file(
         "database_url = 'postgres://u:p@db/x'\nlisten = '127.0.0.1:9000'\ndata_dir = '/srv/rollcall'\n\
-         pg_bin = '/opt/pg/bin'\nmigrate = false\nchecker = 0\nlog = 'warn'\nlog_format = 'human'\nauth = 'off'\n",
+         pg_bin = '/opt/pg/bin'\nmigrate = false\nchecker = 0\nlog = 'warn'\nlog_format = 'human'\nauth = 'off'\n\
+         max_connections = 2000\nmax_connections_per_address = '50'\n",
     );
     let settings = settings(&[("ROLLCALL_CONFIG", path(&file))]);
     assert_eq!(settings.database_url.as_deref(), Some("postgres://u:p@db/x"));
@@ -120,6 +127,8 @@ fn every_setting_can_be_given_in_the_file() {
     assert_eq!(settings.log, "warn");
     assert_eq!(settings.log_format, LogFormat::Human);
     assert_eq!(settings.auth, Some(false));
+    assert_eq!(settings.limits.connections, Some(2000));
+    assert_eq!(settings.limits.connections_per_address, Some(50));
 }
 
 #[test]
@@ -133,6 +142,10 @@ fn a_bad_value_is_refused_with_its_name_its_source_and_what_is_allowed() {
         ("ROLLCALL_AUTH", "jwt", "on or off"),
         ("ROLLCALL_LOG", "inof", "a level"),
         ("ROLLCALL_LOG_FORMAT", "xml", "auto, json or human"),
+        ("ROLLCALL_MAX_CONNECTIONS", "0", "a whole number from 1"),
+        ("ROLLCALL_MAX_CONNECTIONS", "many", "a whole number from 1"),
+        ("ROLLCALL_MAX_CONNECTIONS_PER_ADDRESS", "-1", "a whole number from 1"),
+        ("ROLLCALL_MAX_CONNECTIONS_PER_ADDRESS", "1000001", "a whole number from 1"),
     ] {
         let text = refusal(&[(name, value)]);
         let start = format!("{name} is {value:?} in the environment, but it takes {allowed}");

@@ -52,6 +52,49 @@ impl CommandOutcome {
     }
 }
 
+/// Why a connection was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    /// There are as many as there may be.
+    Everywhere,
+    /// Its address has as many as it may have.
+    AtItsAddress,
+}
+
+impl Full {
+    const ALL: [Self; 2] = [Self::Everywhere, Self::AtItsAddress];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Everywhere => "total",
+            Self::AtItsAddress => "address",
+        }
+    }
+}
+
+/// What a connection did not do in time, so that it was ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overdue {
+    /// Send the whole head of a request.
+    Head,
+    /// Send another request.
+    Next,
+    /// Read its answer.
+    Answer,
+}
+
+impl Overdue {
+    const ALL: [Self; 3] = [Self::Head, Self::Next, Self::Answer];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Head => "head",
+            Self::Next => "idle",
+            Self::Answer => "answer",
+        }
+    }
+}
+
 /// What a poll of the log found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PollResult {
@@ -112,6 +155,23 @@ impl From<bool> for Attempt {
     }
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct Reason {
+    reason: &'static str,
+}
+
+impl From<Full> for Reason {
+    fn from(full: Full) -> Self {
+        Self { reason: full.label() }
+    }
+}
+
+impl From<Overdue> for Reason {
+    fn from(overdue: Overdue) -> Self {
+        Self { reason: overdue.label() }
+    }
+}
+
 /// Makes a histogram of a family with the family's buckets.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Buckets(pub &'static [f64]);
@@ -135,6 +195,7 @@ pub(super) struct Families {
     pub registrations: Family<Service, Counter>,
     pub checks: Family<Service, Histogram, Buckets>,
     pub requests: Family<Request, Durations, Bounds>,
+    pub connections: Connections,
     pub batches: Counter,
     pub commands: Family<Outcome, Counter>,
     pub batch_size: Histogram,
@@ -173,6 +234,7 @@ impl Families {
                 "How long HTTP requests took to answer",
                 Family::new_with_constructor(REQUEST_SECONDS),
             ),
+            connections: Connections::register(registry),
             batches: add(registry, "rollcall_writer_batches", "Batches sent to the log", Counter::default()),
             commands: add(
                 registry,
@@ -268,6 +330,39 @@ impl Families {
             drop(self.connects.get_or_create(&succeeded.into()));
             drop(self.flushes.get_or_create(&succeeded.into()));
         }
+    }
+}
+
+pub(super) struct Connections {
+    pub open: Gauge,
+    pub refused: Family<Reason, Counter>,
+    pub overdue: Family<Reason, Counter>,
+}
+
+impl Connections {
+    fn register(registry: &mut Registry) -> Self {
+        let connections = Self {
+            open: add(registry, "rollcall_http_connections", "Open connections", Gauge::default()),
+            refused: add(
+                registry,
+                "rollcall_http_connections_refused",
+                "Connections refused because there were as many as there may be",
+                Family::default(),
+            ),
+            overdue: add(
+                registry,
+                "rollcall_http_connections_overdue",
+                "Connections ended because the client took too long",
+                Family::default(),
+            ),
+        };
+        for full in Full::ALL {
+            drop(connections.refused.get_or_create(&full.into()));
+        }
+        for overdue in Overdue::ALL {
+            drop(connections.overdue.get_or_create(&overdue.into()));
+        }
+        connections
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 use prometheus_client::{collector::Collector, encoding::text, registry::Registry};
 
 use super::{
-    families::{CommandOutcome, Families, PollResult, Request, Service},
+    families::{CommandOutcome, Families, Full, Overdue, PollResult, Request, Service},
     histogram::Durations,
     labels::{Bounded, ServiceLabels},
 };
@@ -88,6 +88,19 @@ impl Metrics {
         let route = route.map_or_else(|| routes.other(), |route| routes.of(route));
         let labels = Request { route, method: known_method(method), status };
         self.0.families.requests.get_or_create_owned(&labels)
+    }
+
+    pub fn connections(&self, open: usize) {
+        self.0.families.connections.open.set(i64::try_from(open).unwrap_or(i64::MAX));
+    }
+
+    pub fn connection_refused(&self, full: Full) {
+        self.0.families.connections.refused.get_or_create(&full.into()).inc();
+    }
+
+    /// A connection was ended because its client took too long.
+    pub fn connection_overdue(&self, overdue: Overdue) {
+        self.0.families.connections.overdue.get_or_create(&overdue.into()).inc();
     }
 
     /// The writer appended a batch of so many commands, and it took so long.
@@ -190,6 +203,17 @@ mod tests {
                 "histogram",
                 "http_request_duration_seconds_count{route=\"other\",method=\"GET\",status=\"404\"} 0",
             ),
+            ("rollcall_http_connections", "gauge", "rollcall_http_connections 0"),
+            (
+                "rollcall_http_connections_refused",
+                "counter",
+                "rollcall_http_connections_refused_total{reason=\"address\"} 0",
+            ),
+            (
+                "rollcall_http_connections_overdue",
+                "counter",
+                "rollcall_http_connections_overdue_total{reason=\"head\"} 0",
+            ),
             ("rollcall_writer_batches", "counter", "rollcall_writer_batches_total 0"),
             ("rollcall_writer_commands", "counter", "rollcall_writer_commands_total{outcome=\"unknown\"} 0"),
             ("rollcall_writer_batch_size", "histogram", "rollcall_writer_batch_size_count 0"),
@@ -222,6 +246,9 @@ mod tests {
         metrics.clone().registered("billing");
         metrics.checked("billing", 0.02);
         metrics.request(Some("/api/v1/services/{id}"), "GET", 200, Duration::from_micros(200));
+        metrics.connections(5);
+        metrics.connection_refused(Full::Everywhere);
+        metrics.connection_overdue(Overdue::Answer);
         metrics.appended(3, 0.003);
         metrics.command(CommandOutcome::Committed);
         metrics.conflict();
@@ -238,6 +265,9 @@ mod tests {
             "health_check_duration_seconds_bucket{le=\"0.025\",service_name=\"billing\"} 1",
             "health_check_duration_seconds_bucket{le=\"0.01\",service_name=\"billing\"} 0",
             "http_request_duration_seconds_count{route=\"/api/v1/services/{id}\",method=\"GET\",status=\"200\"} 1",
+            "rollcall_http_connections 5",
+            "rollcall_http_connections_refused_total{reason=\"total\"} 1",
+            "rollcall_http_connections_overdue_total{reason=\"answer\"} 1",
             "rollcall_writer_batches_total 1",
             "rollcall_writer_batch_size_sum 3.0",
             "rollcall_writer_append_seconds_count 1",

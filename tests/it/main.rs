@@ -12,6 +12,7 @@
 
 mod append;
 mod firstviscount;
+mod http;
 mod log;
 mod native;
 mod private_postgres;

@@ -1,18 +1,22 @@
 //! The body of a request: its type, its size and its JSON, each refused in words that help.
 
+use std::time::Duration;
+
 use axum::{
     body::{Body, Bytes, HttpBody as _},
     extract::{FromRequest, Request},
     http::{
-        HeaderMap, StatusCode,
-        header::{CONTENT_ENCODING, CONTENT_TYPE},
+        HeaderMap, HeaderValue, StatusCode,
+        header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, TRANSFER_ENCODING},
     },
 };
+use futures_util::FutureExt as _;
 use http_body_util::BodyExt as _;
 use serde_json::Value;
+use tokio::time::{Instant, timeout};
 
 use super::problem::Problem;
-use crate::app::Caller;
+use crate::{app::Caller, settings::Pace};
 
 /// Types that a JSON body may be sent as.
 pub const JSON: &[&str] = &["application/json"];
@@ -32,6 +36,7 @@ const DEEPEST: usize = 32;
 pub struct Sent {
     headers: HeaderMap,
     body: Body,
+    pace: Pace,
 }
 
 impl<S: Sync> FromRequest<S> for Sent {
@@ -39,7 +44,9 @@ impl<S: Sync> FromRequest<S> for Sent {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Self::Rejection> {
         let (parts, body) = request.into_parts();
-        Ok(Self { headers: parts.headers, body })
+        // The listener says how fast it must come.
+        let pace = parts.extensions.get().copied().unwrap_or_default();
+        Ok(Self { headers: parts.headers, body, pace })
     }
 }
 
@@ -79,14 +86,19 @@ impl Sent {
         if given == Some(false) {
             return Err(unsupported(types));
         }
-        if self.headers.get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+        // Of all codings only chunks are undone on the way here.
+        let all_are = |name, known: &[u8]| {
+            let mut codings = self.headers.get_all(name).iter();
+            codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(known))
+        };
+        if !all_are(CONTENT_ENCODING, b"identity") || !all_are(TRANSFER_ENCODING, b"chunked") {
             return Err(Problem::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "unsupported_media_type",
-                "send the body without a Content-Encoding",
+                "send the body without a Content-Encoding, and with no Transfer-Encoding but chunked",
             ));
         }
-        let body = gather(self.body, largest).await?;
+        let body = gather(self.body, largest, self.pace).await?;
         if given.is_none() && !body.is_empty() {
             return Err(unsupported(types));
         }
@@ -109,16 +121,27 @@ fn unsupported(types: &[&str]) -> Problem {
 
 /// The whole body. One that is too large is read to its end all the same, within reason: a client that is still
 /// sending when the connection closes never sees the answer.
-async fn gather(mut body: Body, largest: usize) -> Result<Bytes, Problem> {
+async fn gather(mut body: Body, largest: usize, pace: Pace) -> Result<Bytes, Problem> {
     let declared = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if declared > largest + READ_TO_SPARE {
         return Err(too_large(largest));
     }
     let mut gathered = Vec::with_capacity(declared.min(largest));
-    let mut received = 0;
-    while let Some(frame) = body.frame().await {
+    let (mut received, mut owed) = (0, Duration::ZERO);
+    loop {
+        // There is no clock where there is nothing to wait for.
+        let (frame, waited) = match body.frame().now_or_never() {
+            Some(frame) => (frame, Duration::ZERO),
+            None => {
+                let since = Instant::now();
+                let frame = timeout(pace.left(owed), body.frame()).await.map_err(|_| too_slow(pace))?;
+                (frame, since.elapsed())
+            }
+        };
+        let Some(frame) = frame else { break };
         let Ok(data) = frame.map_err(|_| incomplete())?.into_data() else { continue };
         received += data.len();
+        owed = pace.owed(owed, waited, data.len());
         if received <= largest {
             gathered.extend_from_slice(&data);
         } else if received > largest + READ_TO_SPARE {
@@ -134,6 +157,15 @@ fn too_large(largest: usize) -> Problem {
         "body_too_large",
         format!("the body may have at most {largest} bytes"),
     )
+}
+
+/// The rest of the body is not waited for, so the connection cannot be used again.
+fn too_slow(pace: Pace) -> Problem {
+    let Pace { grace, bytes_per_second } = pace;
+    let detail =
+        format!("the body came at less than {bytes_per_second} bytes a second for {} s", grace.as_secs());
+    Problem::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", detail)
+        .with_header(CONNECTION, HeaderValue::from_static("close"))
 }
 
 fn incomplete() -> Problem {
@@ -176,6 +208,7 @@ fn refuse_depth(body: &[u8]) -> Result<(), Problem> {
 #[cfg(test)]
 mod tests {
     use axum::http::{HeaderValue, header};
+    use futures_util::StreamExt as _;
 
     use super::*;
 
@@ -184,7 +217,7 @@ mod tests {
         if let Some(text) = content_type {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(text));
         }
-        Sent { headers, body: Body::from(body.to_owned()) }
+        Sent { headers, body: Body::from(body.to_owned()), pace: Pace::default() }
     }
 
     fn detail(problem: &Problem) -> String {
@@ -226,6 +259,53 @@ mod tests {
         let huge = "x".repeat(5 * ONE);
         let problem = sent(Some("application/json"), &huge).json_if_any(JSON, 99).await.unwrap_err();
         assert_eq!(problem.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    }
+
+    /// A body of so many frames of so many bytes, each of which is there after so many seconds.
+    async fn paced(frames: &[(u64, usize)]) -> Result<Bytes, Problem> {
+        let frames = futures_util::stream::iter(frames.to_vec()).then(async |(after, bytes)| {
+            tokio::time::sleep(Duration::from_secs(after)).await;
+            Ok::<_, std::convert::Infallible>(vec![b' '; bytes])
+        });
+        gather(Body::from_stream(frames), ONE, Pace::default()).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_must_go_on_coming() {
+        for (frames, good) in [
+            (&[(9, 10)][..], true),
+            (&[(11, 10)], false),
+            // A byte at a time is no progress.
+            (&[(1, 1); 9], true),
+            (&[(1, 1); 11], false),
+            // Slow, but not too slow.
+            (&[(9, 9 * 1024); 20], true),
+            (&[(2, 1024); 20], false),
+            // Who was fast at first may not be silent for the longer afterwards.
+            (&[(0, 512 * 1024), (11, 1)], false),
+        ] {
+            let read = paced(frames).await;
+            assert_eq!(read.is_ok(), good, "{frames:?}");
+            if let Err(problem) = read {
+                assert_eq!(problem.status(), StatusCode::REQUEST_TIMEOUT);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn no_coding_but_chunks_is_undone() {
+        for (codings, good) in [
+            (&["chunked"][..], true),
+            (&["Chunked"], true),
+            (&["gzip, chunked"], false),
+            (&["gzip", "chunked"], false),
+        ] {
+            let mut sent = sent(Some("application/json"), "{}");
+            for coding in codings {
+                sent.headers.append(TRANSFER_ENCODING, HeaderValue::from_static(coding));
+            }
+            assert_eq!(sent.json_if_any(JSON, ONE).await.is_ok(), good, "{codings:?}");
+        }
     }
 
     #[tokio::test]

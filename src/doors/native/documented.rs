@@ -51,8 +51,9 @@ problems! {
     }
     /// What a body can be refused for.
     BodyProblems {
+        "408": "The body did not come, or too slowly (`request_timeout`); the connection is closed",
         "413": "The body is too large: 1 MiB, for a batch 16 MiB",
-        "415": "The body is not of a type that is taken here",
+        "415": "The body is not of a type, or in a coding, that is taken here",
     }
     NoSuchInstance { "404": "There is no such instance (`no_such_instance`)" }
     NoSuchConfig { "404": "There is no such configuration (`no_such_config`)" }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rollcall::server::Server;
-use rollcall::settings::Settings;
+use rollcall::settings::{Limits, Settings};
 use tempfile::TempDir;
 
 use super::{Client, Database, PATIENCE, wait_until};
@@ -28,12 +28,18 @@ impl TestApp {
     pub async fn start_checking() -> Self {
         let database = Database::fresh().await;
         let url = database.url();
-        Self::launch(url, true, Some(database)).await
+        Self::launch(url, true, Some(database), Limits::default()).await
+    }
+
+    /// On a fresh database, with limits of its own.
+    pub async fn start_within(limits: Limits) -> Self {
+        let database = Database::fresh().await;
+        Self::launch(database.url(), false, Some(database), limits).await
     }
 
     /// One more replica on a database.
     pub async fn start_on(database: &Arc<Database>) -> Self {
-        Self::launch(database.url(), false, Some(Arc::clone(database))).await
+        Self::launch(database.url(), false, Some(Arc::clone(database)), Limits::default()).await
     }
 
     /// Two replicas on one fresh database.
@@ -45,13 +51,14 @@ impl TestApp {
 
     /// On whatever stands at the address.
     pub async fn start_at(url: String) -> Self {
-        Self::launch(url, false, None).await
+        Self::launch(url, false, None, Limits::default()).await
     }
 
-    async fn launch(url: String, checker: bool, database: Option<Arc<Database>>) -> Self {
+    async fn launch(url: String, checker: bool, database: Option<Arc<Database>>, limits: Limits) -> Self {
         let data = tempfile::tempdir().unwrap();
         let mut settings = Settings::for_tests(Some(url), data.path().to_owned());
         settings.checker = checker;
+        settings.limits = limits;
         let server = Server::start(settings).await.expect("the server starts");
         let client = Client::new(&format!("http://{}", server.address()));
         wait_until(PATIENCE, "the server is ready", async || {
@@ -59,6 +66,10 @@ impl TestApp {
         })
         .await;
         Self { server: Some(server), client, _data: data, database }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.server.as_ref().unwrap().address().port()
     }
 
     pub fn database(&self) -> &Arc<Database> {

@@ -1,0 +1,149 @@
+//! What of HTTP is spoken, and how much of it may be said at once.
+
+use std::{convert::Infallible, sync::Arc};
+
+use axum::{body::Body, response::Response};
+use hyper::{
+    Request, StatusCode, Version,
+    body::{Body as _, Incoming},
+    header::{CONNECTION, HOST, HeaderValue},
+    rt::Executor,
+    service::{Service, service_fn},
+};
+use hyper_util::{rt::TokioTimer, server::conn::auto};
+use tokio_util::task::TaskTracker;
+
+use super::watched::Pulse;
+use crate::settings::{Limits, Pace};
+
+/// The head of a request, its target included; a longer one is 431. It bounds what is read ahead of a body too.
+const LARGEST_HEAD: usize = 64 * 1024;
+/// The same where heads are compressed.
+const LARGEST_HEADER_LIST: u32 = 16 * 1024;
+const STREAMS: u32 = 128;
+/// How much a client may send ahead of its being read: on one stream, and on all of a connection.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 512 * 1024;
+const LARGEST_FRAME: u32 = 16 * 1024;
+/// Streams that a client opened and took back before they were looked at: beyond that the connection ends.
+const TAKEN_BACK: usize = 32;
+/// Streams that were reset for a client's errors: beyond that the connection ends.
+const FAULTY: usize = 128;
+
+pub fn builder(limits: &Limits, streams: TaskTracker) -> auto::Builder<Streams> {
+    let mut builder = auto::Builder::new(Streams(streams));
+    builder
+        .http1()
+        // `Watched` has the deadlines. hyper's own does not begin before the first byte that tells HTTP/1 from HTTP/2,
+        // and costs an allocation a request.
+        .header_read_timeout(None)
+        .max_buf_size(LARGEST_HEAD)
+        // Who has nothing more to say may still want to hear the answer.
+        .half_close(true);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(limits.ping_every)
+        .keep_alive_timeout(limits.ping_within)
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(LARGEST_HEADER_LIST)
+        .max_pending_accept_reset_streams(TAKEN_BACK)
+        .max_local_error_reset_streams(FAULTY)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(LARGEST_FRAME);
+    builder
+}
+
+/// The requests of an HTTP/2 connection as tasks that are waited for.
+#[derive(Clone)]
+pub struct Streams(TaskTracker);
+
+impl<F> Executor<F> for Streams
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, stream: F) {
+        self.0.spawn(stream);
+    }
+}
+
+/// The service, with what the connection must know of its requests told to the pulse.
+pub fn watched<S>(
+    inner: S,
+    pulse: Arc<Pulse>,
+    body: Pace,
+) -> impl Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send + 'static>
++ Send
++ 'static
+where
+    S: Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send + 'static>
+        + Send
+        + 'static,
+{
+    service_fn(move |mut request: Request<Incoming>| {
+        let at_work = Pulse::begin(&pulse, request.version() == Version::HTTP_2);
+        if !request.body().is_end_stream() {
+            request.extensions_mut().insert(body);
+        }
+        let answer = has_one_host(&request).then(|| inner.call(request));
+        async move {
+            let _at_work = at_work;
+            match answer {
+                Some(answer) => answer.await,
+                None => Ok(no_http()),
+            }
+        }
+    })
+}
+
+/// RFC 9112, section 3.2: whoever stands between may have taken another one of two hosts for the true one.
+fn has_one_host<B>(request: &Request<B>) -> bool {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (None, _) => request.version() != Version::HTTP_11,
+        (Some(host), None) => host
+            .as_bytes()
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+;=".contains(byte)),
+        (Some(_), Some(_)) => false,
+    }
+}
+
+/// As bare as what hyper answers to whatever else is no HTTP.
+fn no_http() -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_names_one_host() {
+        for (version, hosts, good) in [
+            (Version::HTTP_11, &["a"][..], true),
+            (Version::HTTP_11, &["a-b.example:8081"], true),
+            (Version::HTTP_11, &["[::1]:8081"], true),
+            (Version::HTTP_11, &["my_service"], true),
+            (Version::HTTP_11, &[""], true),
+            (Version::HTTP_11, &[], false),
+            (Version::HTTP_11, &["a", "a"], false),
+            (Version::HTTP_11, &["a, b"], false),
+            (Version::HTTP_11, &["user@a"], false),
+            (Version::HTTP_11, &["a/b"], false),
+            (Version::HTTP_10, &[], true),
+            (Version::HTTP_10, &["a", "b"], false),
+            (Version::HTTP_2, &[], true),
+        ] {
+            let mut request = Request::builder().version(version);
+            for host in hosts {
+                request = request.header(HOST, *host);
+            }
+            assert_eq!(has_one_host(&request.body(()).unwrap()), good, "{version:?} {hosts:?}");
+        }
+    }
+}
