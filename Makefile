@@ -12,6 +12,8 @@ ARGS ?=
 CHAOS ?=
 # and for the measurements
 BENCH ?=
+# and for schemathesis
+FUZZ ?=
 
 # A settings file, when there is one, for all that runs the server or meets its database.
 ENV := scripts/with-env.sh
@@ -89,6 +91,10 @@ chaos: ready-to-test ## the long chaos run: replicas under hundreds of faults (C
 .PHONY: chaos-seeded
 chaos-seeded: ready-to-test ## put known bugs into the product, one by one, and see that the chaos run catches each
 	$(CARGO) test --locked --test chaos -- --seeded $(CHAOS)
+
+.PHONY: api-fuzz
+api-fuzz: ready-to-test ## hold the API against its description: OpenAPI 3.1, 10,000 requests (FUZZ="--seed 7")
+	@scripts/api-fuzz.sh $(FUZZ)
 
 .PHONY: coverage
 coverage: ready-to-test ## which lines the tests reach; fails below 80 %, or below 95 % of src/domain

@@ -1,8 +1,7 @@
-//! Discovery by name, beside a server that does nothing but send the same bytes.
+//! Discovery by name, beside a server that does nothing but send the same answers.
 
 use crate::{
     bodies,
-    load::Wire,
     options::Options,
     place::Place,
     program::Program,
@@ -13,7 +12,8 @@ use crate::{
 pub async fn discovery(options: &Options, place: &Place, table: &mut Table) {
     const SERVICES: u64 = 10_000;
     let registry = place.registry("discovery", SERVICES, 10).await;
-    let yardstick = same_bytes(place, &registry).await;
+    let (address, services) = (registry.address.to_string(), SERVICES.to_string());
+    let yardstick = Program::yardstick(&["bytes", &address, &services]).await;
     let requests = |number: u64, into: &mut Vec<u8>| {
         let service = bodies::spread(number, SERVICES);
         bodies::get(&format!("/discover/service-{service:06}"), into);
@@ -33,18 +33,6 @@ pub async fn discovery(options: &Options, place: &Place, table: &mut Table) {
     );
     let cpus = rounds::ratios(&own, &bare, |turn| turn.cpu);
     table.rounds("discovery: CPU a request ÷ bare hyper", &cpus, Goal::AtMost(1.15), String::new());
-}
-
-/// A bare server whose answer is one of the registry's, byte for byte.
-async fn same_bytes(place: &Place, registry: &Program) -> Program {
-    let mut wire = Wire::connect(registry.address).await.unwrap();
-    let mut request = Vec::new();
-    bodies::get("/discover/service-000007", &mut request);
-    assert_eq!(wire.ask(&request).await.unwrap(), 200);
-    assert!(wire.body().len() > 1000, "{}", wire.text());
-    let file = place.folder("answer");
-    std::fs::write(&file, [wire.head(), wire.body()].concat()).unwrap();
-    Program::yardstick(&["bytes", file.to_str().unwrap()]).await
 }
 
 pub async fn flatness(options: &Options, place: &Place, table: &mut Table) {

@@ -58,10 +58,14 @@ impl Sent {
         parse(&body)
     }
 
-    /// The same where an empty body is as good as none.
+    /// The same where an empty body, or null, is as good as none.
     pub async fn json_if_any(self, types: &[&str], largest: usize) -> Result<Option<Value>, Problem> {
         let body = self.bytes(types, largest).await?;
-        if body.is_empty() { Ok(None) } else { parse(&body).map(Some) }
+        if body.is_empty() {
+            Ok(None)
+        } else {
+            parse(&body).map(|value| Some(value).filter(|value| !value.is_null()))
+        }
     }
 
     /// JSON as the text that was sent: it is whole and not too deep.

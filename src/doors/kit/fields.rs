@@ -165,13 +165,16 @@ pub fn parsed<T>(parse: impl Fn(&str) -> Result<T, Fault>) -> impl Fn(&Value) ->
     move |value| parse(as_text(value)?)
 }
 
-/// A whole number from `least` to 65535.
+/// A whole number from `least` to 65535. `8080.0` is one too: JSON knows one kind of number only.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is within bounds")]
 pub fn number_from(least: u16) -> impl Fn(&Value) -> Result<u16, Fault> {
     move |value| {
         value
-            .as_u64()
-            .and_then(|number| u16::try_from(number).ok())
-            .filter(|number| *number >= least)
+            .as_f64()
+            .filter(|number| {
+                number.fract() == 0.0 && (f64::from(least)..=f64::from(u16::MAX)).contains(number)
+            })
+            .map(|number| number as u16)
             .ok_or_else(|| format!("must be an integer from {least} to 65535").into())
     }
 }

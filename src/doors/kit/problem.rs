@@ -196,8 +196,7 @@ fn chain(cause: Option<&(dyn Error + Send + Sync + 'static)>) -> Option<String> 
     Some(words.join(": "))
 }
 
-/// A problem as RFC 9457 has it. Some kinds have further members, such as `current_version` where a precondition
-/// failed.
+/// A problem as RFC 9457 has it.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Problem)]
 pub struct ProblemBody<'a> {
@@ -221,8 +220,17 @@ pub struct ProblemBody<'a> {
     #[schema(required = false)]
     errors: Vec<FieldError<'a>>,
     #[serde(flatten)]
-    #[schema(ignore)]
+    #[schema(value_type = Members)]
     members: &'a BTreeMap<&'static str, Value>,
+}
+
+/// Members that only some kinds of problem have.
+#[derive(ToSchema)]
+#[schema(as = ProblemMembers)]
+#[expect(dead_code, reason = "describes the members to OpenAPI")]
+struct Members {
+    /// Where a precondition failed: the version there is, null where there is none.
+    current_version: Option<i64>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]

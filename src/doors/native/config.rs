@@ -14,7 +14,8 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     answer::{Freshness, json, read_at, unless_known, written_at},
     documented::{
-        BodyProblems, FreshnessParams, NoSuchConfig, PreconditionFailed, ReadProblems, WriteProblems,
+        BodyProblems, FreshnessParams, IdempotencyParam, IfMatchParam, IfNoneMatchParam, KeyReused,
+        KnownParam, NoSuchConfig, PreconditionFailed, ReadProblems, WriteProblems,
     },
     path::Segment,
 };
@@ -34,8 +35,7 @@ const LONGEST_COMMENT: usize = 1000;
 #[utoipa::path(
     get, path = "/api/v1/config", tag = "configuration",
     params(
-        ("environment" = Option<String>, Query, description = "Only those of this environment"),
-        FreshnessParams,
+        WantedEnvironmentParam, FreshnessParams,
     ),
     responses(
         (status = 200, description = "By service and environment", body = Vec<ConfigReply>, headers(
@@ -63,10 +63,7 @@ pub async fn list_configs(State(app): State<App>, mut params: Params) -> Result<
 #[utoipa::path(
     get, path = "/api/v1/config/{service}", tag = "configuration",
     params(
-        ("service" = String, Path, description = "The service's name"),
-        EnvironmentParam,
-        ("If-None-Match" = Option<String>, Header, description = "The version that the reader has"),
-        FreshnessParams,
+        ServiceInPath, EnvironmentParam, KnownParam, FreshnessParams,
     ),
     responses(
         (status = 200, description = "The configuration", body = ConfigReply, headers(
@@ -101,10 +98,7 @@ pub async fn get_config(
 #[utoipa::path(
     put, path = "/api/v1/config/{service}", tag = "configuration",
     params(
-        ("service" = String, Path, description = "The service's name"),
-        EnvironmentParam, CommentParam,
-        ("If-Match" = Option<String>, Header, description = "The version that it must have"),
-        ("If-None-Match" = Option<String>, Header, description = "`*`: only if there is none yet"),
+        ServiceInPath, EnvironmentParam, CommentParam, IfMatchParam, IfNoneMatchParam, IdempotencyParam,
     ),
     request_body(content = Object, content_type = "application/json", description = "The content"),
     responses(
@@ -116,7 +110,7 @@ pub async fn get_config(
             ("ETag" = String, description = "Its version"),
             ("X-Rollcall-Revision" = i64, description = "From which revision on readers see it"),
         )),
-        WriteProblems, BodyProblems, PreconditionFailed,
+        WriteProblems, BodyProblems, KeyReused, PreconditionFailed,
     ),
 )]
 pub async fn put_config(
@@ -146,15 +140,13 @@ pub async fn put_config(
 #[utoipa::path(
     delete, path = "/api/v1/config/{service}", tag = "configuration",
     params(
-        ("service" = String, Path, description = "The service's name"),
-        EnvironmentParam, CommentParam,
-        ("If-Match" = Option<String>, Header, description = "The version that it must have"),
+        ServiceInPath, EnvironmentParam, CommentParam, IfMatchParam, IdempotencyParam,
     ),
     responses(
         (status = 204, description = "It is deleted", headers(
             ("X-Rollcall-Revision" = i64, description = "From which revision on readers miss it"),
         )),
-        WriteProblems, NoSuchConfig, PreconditionFailed,
+        WriteProblems, NoSuchConfig, KeyReused, PreconditionFailed,
     ),
 )]
 pub async fn delete_config(
@@ -186,6 +178,7 @@ fn read_comment(params: &mut Params) -> Option<Arc<str>> {
     params.read("comment", |text| text_within(text, 0, LONGEST_COMMENT).map(Arc::from))
 }
 
+/// The configuration of a service in one environment.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Configuration)]
 pub struct ConfigReply<'a> {
@@ -193,9 +186,12 @@ pub struct ConfigReply<'a> {
     environment: &'a str,
     /// From 1; the `ETag`.
     version: i64,
-    #[schema(value_type = Object)]
+    #[schema(value_type = Object, example = json!({"timeout": "3s", "retries": 2}))]
     content: &'a Content,
+    /// Who changed it last.
     actor: &'a str,
+    /// Why.
+    #[schema(required = true)]
     comment: Option<&'a str>,
     #[serde(serialize_with = "time::serialize")]
     created_at: DateTime<Utc>,
@@ -223,11 +219,35 @@ impl<'a> ConfigReply<'a> {
 }
 
 #[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "describes a parameter to OpenAPI")]
+struct ServiceInPath {
+    /// The service's name, in upper or lower case. `register`, `discover`, `names`, `batch` and `watch` are reserved.
+    #[param(min_length = 1, max_length = 100, pattern = "^[A-Za-z0-9._:-]+$", example = "orders")]
+    service: String,
+}
+
+#[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "describes a parameter to OpenAPI")]
 struct EnvironmentParam {
     /// Which environment it is for.
-    #[param(default = "_default", min_length = 1, max_length = 100, required = false)]
+    #[param(
+        default = "_default",
+        min_length = 1,
+        max_length = 100,
+        pattern = "^[A-Za-z0-9._-]+$",
+        required = false
+    )]
+    environment: String,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "describes a parameter to OpenAPI")]
+struct WantedEnvironmentParam {
+    /// Only those of this environment.
+    #[param(min_length = 1, max_length = 100, pattern = "^[A-Za-z0-9._-]+$", required = false)]
     environment: String,
 }
 

@@ -15,11 +15,12 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     answer::{Freshness, json_bytes, read_at, unless_known},
-    documented::{FreshnessParams, ReadProblems},
+    documented::{FreshnessParams, KnownParam, ReadProblems},
     error::internal,
     path::{Segment, asked_name},
+    schemas::{wanted_status, wanted_tags},
     selection::{Selection, status},
-    wire::{InstanceReply, statuses},
+    wire::InstanceReply,
 };
 use crate::{
     app::{App, ServiceView, Snapshot},
@@ -36,9 +37,7 @@ const LATER: [&str; 4] = ["version", "near", "filter", "strategy"];
 #[utoipa::path(
     get, path = "/discover/{name}", tag = "discovery",
     params(
-        ("name" = String, Path, description = "The service's name, in upper or lower case"),
-        ("If-None-Match" = Option<String>, Header, description = "The revision that the reader has"),
-        DiscoverParams, FreshnessParams,
+        NameInPath, KnownParam, DiscoverParams, FreshnessParams,
     ),
     responses(
         (status = 200, description = "Its instances, by default the healthy ones; none for an unknown service",
@@ -64,9 +63,7 @@ pub async fn discover_at_root(
 #[utoipa::path(
     get, path = "/api/v1/services/discover/{name}", tag = "discovery",
     params(
-        ("name" = String, Path, description = "The service's name, in upper or lower case"),
-        ("If-None-Match" = Option<String>, Header, description = "The revision that the reader has"),
-        DiscoverParams, FreshnessParams,
+        NameInPath, KnownParam, DiscoverParams, FreshnessParams,
     ),
     responses(
         (status = 200, description = "Its instances, by default the healthy ones; none for an unknown service",
@@ -105,9 +102,9 @@ pub async fn discover(
 #[utoipa::path(
     get, path = "/api/v1/discover", tag = "discovery",
     params(
-        ("names" = String, Query, description = "Names, with commas between them", example = "orders,billing"),
-        ("If-None-Match" = Option<String>, Header, description = "The revision that the reader has"),
-        DiscoverParams, FreshnessParams,
+        ("names" = String, Query, description = "Up to 1,000 names, with commas between them",
+         pattern = "^[A-Za-z0-9._:-]{1,100}(,[A-Za-z0-9._:-]{1,100}){0,999}$", example = "orders,billing"),
+        KnownParam, DiscoverParams, FreshnessParams,
     ),
     responses(
         (status = 200, description = "The instances of each, by default the healthy ones",
@@ -233,7 +230,8 @@ pub fn plain(app: &App, view: &ServiceView) -> Bytes {
 }
 
 fn encode(app: &App, view: &ServiceView, wanted: &Wanted) -> Result<Bytes, serde_json::Error> {
-    let mut body = vec![b'['];
+    let mut body = Vec::with_capacity(1024 * view.instances.len());
+    body.push(b'[');
     let taken = view.instances.values().filter(|instance| wanted.takes(instance)).take(wanted.limit);
     for (index, instance) in taken.enumerate() {
         if index > 0 {
@@ -243,9 +241,8 @@ fn encode(app: &App, view: &ServiceView, wanted: &Wanted) -> Result<Bytes, serde
         serde_json::to_writer(&mut body, &InstanceReply::of(&shown))?;
     }
     body.push(b']');
-    // it is kept for long
-    body.shrink_to_fit();
-    Ok(body.into())
+    // it may be kept for long: no larger than it is
+    Ok(Bytes::copy_from_slice(&body))
 }
 
 fn many(
@@ -268,20 +265,32 @@ fn many(
 }
 
 #[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "describes a parameter to OpenAPI")]
+struct NameInPath {
+    /// The service's name, in upper or lower case.
+    #[param(min_length = 1, max_length = 100, pattern = "^[A-Za-z0-9._:-]+$", example = "orders")]
+    name: String,
+}
+
+#[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "describes parameters to OpenAPI")]
 struct DiscoverParams {
-    #[param(schema_with = statuses, required = false)]
+    #[param(schema_with = wanted_status, required = false)]
     status: String,
     /// Adds the degraded ones: they still answer.
     #[param(default = false, required = false)]
     degraded: bool,
-    /// `key=value`; given several times, all must be there. A bare label is `label=`.
-    #[param(example = json!(["team=payments"]), required = false)]
+    #[param(schema_with = wanted_tags, required = false)]
     tag: Vec<String>,
-    environment: Option<String>,
-    region: Option<String>,
-    zone: Option<String>,
+    /// Only those whose metadata.environment is this.
+    #[param(required = false)]
+    environment: String,
+    #[param(required = false)]
+    region: String,
+    #[param(required = false)]
+    zone: String,
     /// How many of each service at most.
     #[param(minimum = 1, maximum = 1000, required = false)]
     limit: u16,

@@ -91,16 +91,22 @@ pub struct EventsReply<'a> {
 #[schema(as = Event)]
 pub struct EventReply<'a> {
     revision: i64,
+    /// Rises where the log was found to have lost its end, or to be another.
     #[schema(value_type = i64)]
     epoch: i32,
     #[serde(serialize_with = "time::serialize")]
     time: DateTime<Utc>,
     #[schema(example = "service_registered")]
     kind: &'a str,
+    #[schema(required = true)]
     service: Option<&'a str>,
+    #[schema(required = true)]
     instance: Option<Uuid>,
     actor: &'a str,
+    /// The X-Request-Id of the request that did it.
+    #[schema(required = true)]
     request_id: Option<&'a str>,
+    /// What changed; its fields are those of its kind.
     #[schema(value_type = Object)]
     data: &'a RawValue,
     /// The way it came: the door and the peer.
@@ -127,12 +133,17 @@ impl<'a> EventReply<'a> {
 #[derive(Serialize, ToSchema)]
 #[schema(as = Verification)]
 pub struct VerificationReply {
+    /// Whether every batch is as it was written.
     ok: bool,
+    /// The first revision that was looked at.
     from: i64,
+    /// The last one.
     to: i64,
+    /// The newest revision there is.
     head: i64,
     /// The first revision of the first batch that is not as it was written.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = i64, required = false)]
     broken_at: Option<i64>,
 }
 
@@ -148,12 +159,18 @@ impl VerificationReply {
 #[expect(dead_code, reason = "describes parameters to OpenAPI")]
 struct EventParams {
     /// Only events after this revision.
-    #[param(default = 0, minimum = 0, required = false)]
+    #[param(default = 0, minimum = 0, maximum = 9_223_372_036_854_775_807_isize, required = false)]
     after: i64,
-    service: Option<String>,
+    /// Only those of this service, in upper or lower case.
+    #[param(min_length = 1, max_length = 100, pattern = "^[A-Za-z0-9._:-]+$", required = false)]
+    service: String,
     /// Such as `service_registered`, `status_change`, `service_unregistered`, `config_updated`.
-    kind: Option<String>,
-    actor: Option<String>,
+    #[param(required = false)]
+    kind: String,
+    /// Only what was done by this one.
+    #[param(required = false)]
+    actor: String,
+    /// How many at most.
     #[param(default = 100, minimum = 1, maximum = 1000, required = false)]
     limit: u16,
 }

@@ -8,11 +8,15 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use serde_json::Value;
-use utoipa::ToSchema;
+use utoipa::IntoParams;
 
 use super::{
     answer::{Freshness, json, read_at, written_at},
-    documented::{BodyProblems, FreshnessParams, NoSuchInstance, ReadProblems, WriteProblems},
+    bodies::HeartbeatBody,
+    documented::{
+        BodyProblems, FreshnessParams, IdempotencyParam, KeyReused, NoSuchInstance, ReadProblems,
+        WriteProblems,
+    },
     instance::changed,
     path::InPath,
     wire::{HealthReply, InstanceReply},
@@ -33,7 +37,9 @@ const LONGEST_OUTPUT: usize = 4096;
     params(("id" = Uuid, Path, description = "The instance's id")),
     request_body(content = Option<HeartbeatBody>, content_type = "application/json"),
     responses(
-        (status = 204, description = "Noted"),
+        (status = 204, description = "Noted", headers(
+            ("X-Rollcall-Revision" = i64, description = "The revision that this replica has reached"),
+        )),
         WriteProblems, BodyProblems, NoSuchInstance,
     ),
 )]
@@ -45,14 +51,6 @@ pub async fn heartbeat(State(app): State<App>, InPath(id): InPath, sent: Sent) -
     app.heartbeat(id, load).await?;
     let revision = app.snapshot()?.revision();
     Ok(written_at(revision, StatusCode::NO_CONTENT.into_response()))
-}
-
-#[derive(ToSchema)]
-#[schema(as = Heartbeat)]
-#[expect(dead_code, reason = "describes the body to OpenAPI")]
-pub struct HeartbeatBody {
-    #[schema(minimum = 0, maximum = 1)]
-    load: Option<f32>,
 }
 
 fn read_load(body: &Value) -> Result<Option<f32>, Vec<Violation>> {
@@ -69,15 +67,14 @@ fn read_load(body: &Value) -> Result<Option<f32>, Vec<Violation>> {
     post, path = "/api/v1/services/{id}/health", tag = "health",
     params(
         ("id" = Uuid, Path, description = "The instance's id"),
-        ("healthy" = bool, Query, description = "What is reported"),
-        ("output" = Option<String>, Query, description = "Why; 4 KiB at most"),
+        ReportParams, IdempotencyParam,
     ),
     responses(
         (status = 200, description = "The instance as it is now", body = InstanceReply, headers(
             ("ETag" = String, description = "Its version"),
             ("X-Rollcall-Revision" = i64, description = "From which revision on readers see it"),
         )),
-        WriteProblems, NoSuchInstance,
+        WriteProblems, NoSuchInstance, KeyReused,
     ),
 )]
 pub async fn report_health(
@@ -88,6 +85,17 @@ pub async fn report_health(
 ) -> Result<Response, Problem> {
     let (healthy, output) = read_report(&mut params)?;
     changed(&app.report_health(&caller, id, healthy, output).await?)
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "describes parameters to OpenAPI")]
+struct ReportParams {
+    /// What is reported.
+    healthy: bool,
+    /// Why; 4 KiB of UTF-8 at most.
+    #[param(max_length = 4096, required = false)]
+    output: String,
 }
 
 fn read_report(params: &mut Params) -> Result<(bool, Option<Arc<str>>), Problem> {

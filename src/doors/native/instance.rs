@@ -10,12 +10,13 @@ use axum::{
 
 use super::{
     answer::{Freshness, json, read_at, unless_known, written_at},
+    bodies::RegistrationBody,
     documented::{
-        BodyProblems, FreshnessParams, IdentityChanged, NoSuchInstance, PreconditionFailed, ReadProblems,
-        WriteProblems,
+        BodyProblems, FreshnessParams, IdempotencyParam, IdentityChanged, IfMatchParam, KeyReused,
+        KnownParam, NoSuchInstance, PreconditionFailed, ReadProblems, WriteProblems,
     },
     path::InPath,
-    registration::{Names, Registration, RegistrationBody},
+    registration::{Names, Registration},
     wire::InstanceReply,
 };
 use crate::{
@@ -29,8 +30,7 @@ use crate::{
     get, path = "/api/v1/services/{id}", tag = "registry",
     params(
         ("id" = Uuid, Path, description = "The instance's id"),
-        ("If-None-Match" = Option<String>, Header, description = "The version that the reader has"),
-        FreshnessParams,
+        KnownParam, FreshnessParams,
     ),
     responses(
         (status = 200, description = "The instance", body = InstanceReply, headers(
@@ -65,7 +65,7 @@ pub async fn get_instance(
     put, path = "/api/v1/services/{id}", tag = "registry",
     params(
         ("id" = Uuid, Path, description = "The instance's id"),
-        ("If-Match" = Option<String>, Header, description = "The version that it must have"),
+        IfMatchParam, IdempotencyParam,
     ),
     request_body(content = RegistrationBody, content_type = "application/json"),
     responses(
@@ -95,13 +95,13 @@ pub async fn put_instance(
     delete, path = "/api/v1/services/{id}", tag = "registry",
     params(
         ("id" = Uuid, Path, description = "The instance's id"),
-        ("If-Match" = Option<String>, Header, description = "The version that it must have"),
+        IfMatchParam, IdempotencyParam,
     ),
     responses(
         (status = 204, description = "It is unregistered", headers(
             ("X-Rollcall-Revision" = i64, description = "From which revision on readers miss it"),
         )),
-        WriteProblems, NoSuchInstance, PreconditionFailed,
+        WriteProblems, NoSuchInstance, KeyReused, PreconditionFailed,
     ),
 )]
 pub async fn delete_instance(

@@ -16,8 +16,9 @@ use super::{
     page::{Cursor, Sort},
     path::asked_name,
     registration::service_type,
+    schemas::{statuses, types, wanted_tags},
     selection::{Selection, status},
-    wire::{InstanceReply, statuses, types},
+    wire::InstanceReply,
 };
 use crate::{
     app::{App, ServiceView, Snapshot},
@@ -182,26 +183,33 @@ impl Paging {
 #[expect(dead_code, reason = "describes parameters to OpenAPI")]
 struct ListParams {
     /// Only the instances of this service.
-    name: Option<String>,
+    #[param(min_length = 1, max_length = 100, pattern = "^[A-Za-z0-9._:-]+$", required = false)]
+    name: String,
     #[param(schema_with = types, required = false)]
     r#type: String,
     #[param(schema_with = statuses, required = false)]
     status: String,
-    environment: Option<String>,
-    region: Option<String>,
-    zone: Option<String>,
-    /// `key=value`; given several times, all must be there. A bare label is `label=`.
-    #[param(example = json!(["team=payments"]), required = false)]
+    /// Only those whose metadata.environment is this.
+    #[param(required = false)]
+    environment: String,
+    #[param(required = false)]
+    region: String,
+    #[param(required = false)]
+    zone: String,
+    #[param(schema_with = wanted_tags, required = false)]
     tag: Vec<String>,
-    /// A text to be found in name, host, version or tags.
-    q: Option<String>,
+    /// A text to be found in name, host, version or tags, in upper or lower case.
+    #[param(required = false)]
+    q: String,
     /// `name`, `registered_at`, `updated_at` or `status`; with `-` before it descending.
     #[param(default = "name", pattern = "^-?(name|registered_at|updated_at|status)$", required = false)]
     sort: String,
+    /// How many at most.
     #[param(minimum = 1, maximum = 1000, required = false)]
     limit: u16,
-    /// From the Link header of the page before.
-    cursor: Option<String>,
+    /// From the Link header of the page before, in the same order.
+    #[param(min_length = 1, pattern = "^[0-9A-Fa-f]+$", required = false)]
+    cursor: String,
 }
 
 #[cfg(test)]

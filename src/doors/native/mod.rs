@@ -4,6 +4,7 @@
 //! `registration`, what went wrong is put into words in `error`.
 
 mod answer;
+mod bodies;
 mod config;
 mod discover;
 mod documented;
@@ -23,6 +24,7 @@ mod register;
 mod registration;
 #[cfg(test)]
 mod sample;
+mod schemas;
 mod selection;
 mod wire;
 
@@ -37,7 +39,8 @@ use crate::app::App;
 
 /// Everything of the main port.
 fn router(app: App) -> Router {
-    let (router, api) = described().split_for_parts();
+    let (router, mut api) = described().split_for_parts();
+    documented::complete(&mut api);
     let document = openapi::document(&api).unwrap_or_default();
     let router = router
         .route("/openapi.json", get(async move || openapi::send(document)))
@@ -87,7 +90,9 @@ mod tests {
     use super::*;
 
     fn document() -> Value {
-        serde_json::from_slice(&openapi::document(&described().into_openapi()).unwrap()).unwrap()
+        let mut api = described().into_openapi();
+        documented::complete(&mut api);
+        serde_json::from_slice(&openapi::document(&api).unwrap()).unwrap()
     }
 
     /// Every value under a name, wherever it stands.
@@ -113,7 +118,8 @@ mod tests {
         all(&document["paths"], "responses", &mut responses);
         assert!(responses.len() > 20);
         for response in responses.iter().flat_map(|responses| responses.as_object().unwrap().values()) {
-            assert!(response["description"].as_str().is_some_and(|text| !text.is_empty()), "{response}");
+            let described = response["description"].as_str().is_some_and(|text| !text.is_empty());
+            assert!(described || response["$ref"].is_string(), "{response}");
         }
         let mut references = Vec::new();
         all(&document, "$ref", &mut references);
@@ -125,6 +131,27 @@ mod tests {
         all(&document["paths"], "operationId", &mut operations);
         let different: BTreeSet<_> = operations.iter().map(ToString::to_string).collect();
         assert_eq!(different.len(), operations.len());
+    }
+
+    #[test]
+    fn what_any_operation_can_end_with_is_described_of_each() {
+        let document = document();
+        for (path, operations) in document["paths"].as_object().unwrap() {
+            for (method, operation) in operations.as_object().unwrap() {
+                let answers = &operation["responses"];
+                for status in ["405", "414", "431", "500"] {
+                    assert!(answers[status]["$ref"].is_string(), "{method} {path} {status}");
+                }
+                let has_body = operation["requestBody"].is_object();
+                for status in ["408", "413", "415"] {
+                    assert_eq!(answers[status].is_object(), has_body, "{method} {path} {status}");
+                }
+                for answer in answers.as_object().unwrap().values().filter(|answer| answer["$ref"].is_null())
+                {
+                    assert!(answer["headers"]["X-Request-Id"].is_object(), "{method} {path}");
+                }
+            }
+        }
     }
 
     #[test]

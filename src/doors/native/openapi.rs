@@ -22,7 +22,12 @@ pub type Problem<'a> = ProblemBody<'a>;
 #[openapi(
     info(
         title = "rollcall",
-        description = "A service registry, health monitor and configuration service.",
+        description = "A service registry, health monitor and configuration service.\n\n\
+            What goes wrong is told as `application/problem+json` (RFC 9457): `code` is for programs, `errors` names \
+            each field at fault, `request_id` leads to the log. Times are UTC with six decimals. `ETag` is a version, \
+            for `If-Match` and `If-None-Match`. `X-Rollcall-Revision` is a place in the log of all changes: \
+            what a write answered, a read with `min_revision` has seen. A path with a slash at its end is the same \
+            as without; HEAD is answered wherever GET is; unknown query parameters and fields are passed over.",
         license(name = "MIT", identifier = "MIT"),
     ),
     tags(

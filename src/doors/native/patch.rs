@@ -9,10 +9,14 @@ use axum::{extract::State, response::Response};
 use serde_json::{Map, Value, json};
 
 use super::{
-    documented::{BodyProblems, IdentityChanged, NoSuchInstance, PreconditionFailed, WriteProblems},
+    bodies::PatchBody,
+    documented::{
+        BodyProblems, IdempotencyParam, IdentityChanged, IfMatchParam, NoSuchInstance, PreconditionFailed,
+        WriteProblems,
+    },
     instance::{changed, found},
     path::InPath,
-    registration::{Names, Registration, RegistrationBody},
+    registration::{Names, Registration},
     wire::MetadataReply,
 };
 use crate::{
@@ -34,11 +38,11 @@ const WITHIN: Duration = Duration::from_millis(4700);
     patch, path = "/api/v1/services/{id}", tag = "registry",
     params(
         ("id" = Uuid, Path, description = "The instance's id"),
-        ("If-Match" = Option<String>, Header, description = "The version that it must have"),
+        IfMatchParam, IdempotencyParam,
     ),
     request_body(content(
-        (RegistrationBody = "application/merge-patch+json"),
-        (RegistrationBody = "application/json"),
+        (PatchBody = "application/merge-patch+json"),
+        (PatchBody = "application/json"),
     ), description = "Any part of a registration"),
     responses(
         (status = 200, description = "The instance as it is now", body = super::wire::InstanceReply, headers(

@@ -8,7 +8,7 @@ use axum::{
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::{Value, json};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use super::{answer, error::unavailable};
 use crate::{
@@ -90,7 +90,7 @@ pub struct LiveReply {
 /// database.
 #[utoipa::path(
     get, path = "/health/ready", tag = "operations",
-    params(("store" = Option<String>, Query, description = "`required`: not ready without the database")),
+    params(StoreParam),
     responses(
         (status = 200, description = "It can", body = ReadyReply),
         (status = 400, description = "A parameter is invalid", body = super::openapi::Problem,
@@ -122,6 +122,15 @@ pub async fn ready(State(app): State<App>, mut params: Params) -> Result<Respons
     }
 }
 
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "describes a parameter to OpenAPI")]
+struct StoreParam {
+    /// `required`: not ready without the database.
+    #[param(pattern = "^required$", required = false)]
+    store: String,
+}
+
 fn reason_against(readiness: &Readiness, store_required: bool) -> Option<String> {
     if !readiness.ready {
         return Some(format!("the view of the registry is {}", readiness.view));
@@ -138,6 +147,7 @@ pub struct ReadyReply<'a> {
     /// The database.
     store: &'a str,
     /// How long ago this replica last knew itself current.
+    #[schema(required = true)]
     follower_lag_ms: Option<u64>,
     /// What holds back removals and verdicts at the moment.
     guards: &'a [String],

@@ -15,8 +15,12 @@ use utoipa::ToSchema;
 
 use super::{
     answer::{json, written_at},
-    documented::{BodyProblems, PreconditionFailed, WriteProblems},
-    registration::{Names, Registration, RegistrationBody},
+    bodies::{BatchBody, RegistrationBody},
+    documented::{
+        BodyProblems, IdempotencyParam, IfMatchParam, IfNoneMatchParam, KeyReused, PreconditionFailed,
+        WriteProblems,
+    },
+    registration::{Names, Registration},
     wire::InstanceReply,
 };
 use crate::{
@@ -40,8 +44,7 @@ const MOST_AT_ONCE: usize = 1000;
 #[utoipa::path(
     post, path = "/api/v1/services/register", tag = "registry",
     params(
-        ("If-Match" = Option<String>, Header, description = "The version that it must have"),
-        ("If-None-Match" = Option<String>, Header, description = "`*`: only if it is not registered yet"),
+        IfMatchParam, IfNoneMatchParam, IdempotencyParam,
     ),
     request_body(content = RegistrationBody, content_type = "application/json"),
     responses(
@@ -50,7 +53,7 @@ const MOST_AT_ONCE: usize = 1000;
             ("Location" = String, description = "Where it is found"),
             ("X-Rollcall-Revision" = i64, description = "From which revision on readers see it"),
         )),
-        WriteProblems, BodyProblems, PreconditionFailed,
+        WriteProblems, BodyProblems, KeyReused, PreconditionFailed,
     ),
 )]
 pub async fn register(
@@ -74,13 +77,15 @@ pub async fn register(
 
 /// Registers up to 1,000 instances
 ///
-/// Each by itself: some may fail while others are registered.
+/// Each by itself: some may fail while others are registered, and a bad one among them does not make the answer a
+/// 400. An Idempotency-Key holds for each by its place.
 #[utoipa::path(
     post, path = "/api/v1/services/register/batch", tag = "registry",
-    request_body(content = Vec<RegistrationBody>, content_type = "application/json"),
+    params(IdempotencyParam),
+    request_body(content = inline(BatchBody), content_type = "application/json"),
     responses(
         (status = 200, description = "What became of each, in order", body = Vec<ItemReply>, headers(
-            ("X-Rollcall-Revision" = i64, description = "From which revision on readers see them all"),
+            ("X-Rollcall-Revision" = i64, description = "From which revision on readers see them all; absent where none was registered"),
         )),
         WriteProblems, BodyProblems,
     ),
@@ -137,8 +142,10 @@ pub struct ItemReply<'a> {
     #[schema(minimum = 201, maximum = 599)]
     status: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = InstanceReply<'a>, required = false)]
     service: Option<InstanceReply<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = ProblemBody<'a>, required = false)]
     problem: Option<ProblemBody<'a>>,
 }
 

@@ -1,12 +1,10 @@
 //! Reads a registration, all of its faults at once.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use serde_json::Value;
 use url::Url;
-use utoipa::ToSchema;
 
-use super::wire::{MetadataBody, ports, types};
 use crate::{
     domain::{
         Checks, Fault, Host, Key, Metadata, ServiceName, ServiceType, Spec, Violation, fault::text_within,
@@ -19,10 +17,10 @@ use crate::{
 };
 
 /// The longest name of a version, an environment, a region and the like.
-const LONGEST_WORD: usize = 255;
-const LONGEST_TAG: usize = 1024;
+pub const LONGEST_WORD: usize = 255;
+pub const LONGEST_TAG: usize = 1024;
 /// How many tags, capabilities, topics and so on there may be of each.
-const MOST_ENTRIES: usize = 100;
+pub const MOST_ENTRIES: usize = 100;
 const METADATA_FIELDS: [&str; 5] = ["version", "environment", "region", "tags", "capabilities"];
 
 /// What was sent to register or to replace an instance, and is sound.
@@ -143,55 +141,6 @@ fn read_metadata(fields: &mut Fields<'_, '_>) -> Metadata {
         capabilities: fields.list("capabilities", MOST_ENTRIES, text(0, LONGEST_WORD)),
         other: fields.others(&METADATA_FIELDS),
     }
-}
-
-/// What registers an instance, or replaces what was said of it.
-#[derive(ToSchema)]
-#[schema(as = Registration)]
-#[expect(dead_code, reason = "describes the body to OpenAPI; it is read field by field")]
-pub struct RegistrationBody {
-    /// Stored in lower case.
-    #[schema(min_length = 1, max_length = 100, pattern = "^[A-Za-z0-9_-]+$", example = "orders")]
-    name: String,
-    #[schema(schema_with = types)]
-    r#type: String,
-    /// A host name or an IP address.
-    #[schema(min_length = 1, max_length = 255, example = "10.0.0.7")]
-    host: String,
-    #[schema(minimum = 1, maximum = 65535, example = 8080)]
-    port: u16,
-    metadata: Option<MetadataBody>,
-    /// A path on host:port, or a whole http(s) URL.
-    #[schema(default = "/health", max_length = 2048, required = false)]
-    health_check_endpoint: String,
-    /// The client's own id within the service. None given, host and port are the identity.
-    #[schema(min_length = 1, max_length = 255)]
-    key: Option<String>,
-    #[schema(default = 1, maximum = 65535, required = false)]
-    weight: u16,
-    /// From 0 to 1. Moves no version.
-    #[schema(minimum = 0, maximum = 1)]
-    load: Option<f32>,
-    #[schema(max_length = 255)]
-    zone: Option<String>,
-    /// Where only one of this and metadata.region is given, it holds for both.
-    #[schema(max_length = 255)]
-    region: Option<String>,
-    #[schema(max_length = 255)]
-    datacenter: Option<String>,
-    /// Further ports, by name.
-    #[schema(required = false, schema_with = ports)]
-    endpoints: BTreeMap<String, u16>,
-    #[schema(max_length = 2048)]
-    url: Option<String>,
-    /// Absent for the HTTP poll; empty for an instance that nobody checks. No others in this version.
-    #[schema(max_items = 0, value_type = Option<Vec<Object>>)]
-    checks: Option<Vec<Value>>,
-    #[schema(required = false)]
-    topics: Vec<String>,
-    /// The services that it calls.
-    #[schema(required = false)]
-    dependencies: Vec<String>,
 }
 
 #[cfg(test)]

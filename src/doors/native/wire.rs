@@ -5,13 +5,10 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
-use serde_json::json;
-use utoipa::{
-    ToSchema,
-    openapi::{Object, ObjectBuilder, schema::Type},
-};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::schemas::{statuses, types};
 use crate::{
     app::{CheckDetail, Health, Shown},
     domain::{Checks, Metadata, ServiceName, ServiceType, Status},
@@ -39,6 +36,7 @@ pub struct InstanceReply<'a> {
     #[serde(serialize_with = "time::serialize")]
     registered_at: DateTime<Utc>,
     #[serde(serialize_with = "time::serialize")]
+    /// Its last sign of life: a registration, a heartbeat, a good check.
     last_seen_at: DateTime<Utc>,
     /// Failures in a row.
     health_check_failures: i64,
@@ -50,27 +48,33 @@ pub struct InstanceReply<'a> {
     revision: i64,
     #[serde(serialize_with = "time::serialize")]
     updated_at: DateTime<Utc>,
-    #[schema(maximum = 65535)]
+    /// Its share of the calls, compared with the others.
+    #[schema(minimum = 0, maximum = 65535)]
     weight: u16,
+    /// How busy it said it was, from 0 to 1.
     #[schema(minimum = 0, maximum = 1)]
     load: f32,
+    #[schema(required = true)]
     zone: Option<&'a str>,
+    #[schema(required = true)]
     region: Option<&'a str>,
+    #[schema(required = true)]
     datacenter: Option<&'a str>,
     /// Further ports, by name.
-    #[schema(schema_with = ports)]
+    #[schema(value_type = BTreeMap<String, i64>, example = json!({"grpc": 9000}))]
     endpoints: &'a BTreeMap<String, u16>,
+    #[schema(required = true)]
     url: Option<&'a str>,
     /// Absent for the HTTP poll that is the default; empty for an instance that nobody checks.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Vec<Object>>)]
+    #[schema(value_type = Vec<Object>, required = false, max_items = 0)]
     checks: Option<[(); 0]>,
     topics: &'a [String],
     #[schema(value_type = Vec<String>)]
     dependencies: &'a [ServiceName],
     /// What an operator has set above its checks; none in this version.
     #[serde(rename = "override")]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<Object>, required = true)]
     overridden: Option<()>,
 }
 
@@ -136,15 +140,11 @@ impl Serialize for MetadataReply<'_> {
 #[schema(as = Metadata)]
 #[expect(dead_code, reason = "describes the shape to OpenAPI")]
 pub struct MetadataBody {
-    #[schema(default = "unknown", max_length = 255, required = false)]
     version: String,
-    #[schema(default = "development", max_length = 255, required = false)]
     environment: String,
-    #[schema(max_length = 255)]
+    #[schema(required = true)]
     region: Option<String>,
-    #[schema(required = false)]
     tags: BTreeMap<String, String>,
-    #[schema(required = false)]
     capabilities: Vec<String>,
 }
 
@@ -160,31 +160,41 @@ pub struct HealthReply<'a> {
     health_check_failures: i64,
     /// When it was last asked, or reported on.
     #[serde(serialize_with = "time::serialize_optional")]
+    #[schema(required = true)]
     last_check: Option<DateTime<Utc>>,
     /// How long it took to answer.
+    #[schema(required = true)]
     response_time_ms: Option<f32>,
     /// What was wrong, where something is.
+    #[schema(required = true)]
     error: Option<&'a str>,
     #[serde(serialize_with = "time::serialize")]
     last_seen_at: DateTime<Utc>,
     checks: Vec<CheckReply<'a>>,
 }
 
+/// How one of its checks fares.
 #[derive(Serialize, ToSchema)]
 #[schema(as = CheckHealth)]
 pub struct CheckReply<'a> {
     id: &'a str,
     kind: &'a str,
+    /// What is asked.
     target: &'a str,
     #[schema(schema_with = statuses)]
     status: Status,
+    /// What the last result said, 4 KiB at most.
+    #[schema(required = true)]
     output: Option<&'a str>,
+    #[schema(required = true)]
     latency_ms: Option<f32>,
     /// In a row.
     failures: i64,
     #[serde(serialize_with = "time::serialize_optional")]
+    #[schema(required = true)]
     last_run_at: Option<DateTime<Utc>>,
     #[serde(serialize_with = "time::serialize_optional")]
+    #[schema(required = true)]
     next_run_at: Option<DateTime<Utc>>,
 }
 
@@ -221,21 +231,4 @@ impl<'a> CheckReply<'a> {
             next_run_at: check.next_run_at,
         }
     }
-}
-
-pub fn ports() -> Object {
-    let port = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).maximum(Some(65535));
-    ObjectBuilder::new().additional_properties(Some(port)).examples([json!({"grpc": 9000})]).build()
-}
-
-pub fn types() -> Object {
-    words(ServiceType::ALL.map(ServiceType::as_str))
-}
-
-pub fn statuses() -> Object {
-    words(Status::ALL.map(Status::as_str))
-}
-
-fn words<const N: usize>(words: [&'static str; N]) -> Object {
-    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words)).build()
 }

@@ -137,3 +137,18 @@ async fn other_checks_are_refused_for_now() {
     }
     assert!(app.array("/api/v1/services").await.is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_whole_number_is_one_however_it_is_written() {
+    let app = TestApp::start().await;
+    let written = r#"{"name": "whole", "type": "api", "host": "127.0.0.1", "port": 8080.0, "weight": 7e0,
+        "endpoints": {"grpc": 9e3}}"#;
+    let answer = app.post("/api/v1/services/register").body("application/json", written).await.answered(201);
+    let read = answer.json();
+    assert_eq!((&read["port"], &read["weight"]), (&json!(8080), &json!(7)));
+    assert_eq!(read["endpoints"], json!({ "grpc": 9000 }));
+    for port in ["8080.5", "65535.5", "65536", "0.9", "-1", "1e300", "\"8080\""] {
+        let body = written.replace("8080.0", port);
+        app.post("/api/v1/services/register").body("application/json", body).await.problem(400);
+    }
+}
