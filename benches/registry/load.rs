@@ -1,12 +1,13 @@
 //! A load of HTTP/1.1 requests over kept connections, each of which waits for an answer before it asks again.
 
 use std::{
-    io,
+    io::{self, Read as _, Write as _},
     net::SocketAddr,
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
+use rustix::event::epoll;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -17,6 +18,8 @@ pub type Requests<'a> = &'a (dyn Fn(u64, &mut Vec<u8>) + Sync);
 
 /// Fewer cannot keep the server busy, more would leave it nothing.
 const THREADS: usize = 2;
+
+const LONGEST_HEAD: usize = 4096;
 
 #[derive(Clone, Copy)]
 pub enum Amount {
@@ -59,23 +62,19 @@ pub fn run(
 ) -> Done {
     let next = AtomicU64::new(first);
     let begun = Instant::now();
-    let goes_on = |number: u64| match amount {
-        Amount::For(time) => begun.elapsed() < time,
+    let goes_on = |number: u64, now: Instant| match amount {
+        Amount::For(time) => now - begun < time,
         Amount::Count(count) => number < first + count,
     };
     let parts: Vec<Done> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..THREADS)
             .map(|thread| {
                 let share = connections / THREADS + usize::from(thread < connections % THREADS);
-                let (next, goes_on) = (&next, &goes_on);
-                scope.spawn(move || {
-                    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-                    let all = (0..share).map(|_| keep_asking(address, next, goes_on, requests));
-                    runtime.block_on(futures_util::future::join_all(all))
-                })
+                let asker = Asker { next: &next, goes_on: &goes_on, requests, done: Done::default() };
+                scope.spawn(move || asker.keep_asking(address, share))
             })
             .collect();
-        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     let mut whole = Done { seconds: begun.elapsed().as_secs_f64(), ..Done::default() };
     for part in parts {
@@ -86,35 +85,105 @@ pub fn run(
     whole
 }
 
-async fn keep_asking(
-    address: SocketAddr,
-    next: &AtomicU64,
-    goes_on: &(dyn Fn(u64) -> bool + Sync),
-    requests: Requests<'_>,
-) -> Done {
-    let mut done = Done::default();
-    let outcome = async {
-        let mut wire = Wire::connect(address).await?;
-        let mut request = Vec::new();
-        loop {
-            let number = next.fetch_add(1, Ordering::Relaxed);
-            if !goes_on(number) {
-                return Ok(());
-            }
-            request.clear();
-            requests(number, &mut request);
-            let asked = Instant::now();
-            let status = wire.ask(&request).await?;
-            if !(200..300).contains(&status) {
-                return Err(io::Error::other(wire.text()));
-            }
-            done.requests += 1;
-            done.latencies.push(asked.elapsed().as_secs_f64() * 1e6);
+/// One thread with some connections and one buffer for all of them: it must take as little as it can of what it shares
+/// with those whom it measures.
+struct Asker<'a> {
+    next: &'a AtomicU64,
+    goes_on: &'a (dyn Fn(u64, Instant) -> bool + Sync),
+    requests: Requests<'a>,
+    done: Done,
+}
+
+struct Connection {
+    stream: std::net::TcpStream,
+    asked: Instant,
+    /// What has come of a head that is not whole yet.
+    head: Vec<u8>,
+    /// What is still to come of a body. None before its head is whole.
+    left: Option<usize>,
+}
+
+impl Asker<'_> {
+    fn keep_asking(mut self, address: SocketAddr, connections: usize) -> Done {
+        if let Err(error) = self.ask(address, connections) {
+            self.done.error = Some(error.to_string());
         }
-    };
-    let outcome: io::Result<()> = outcome.await;
-    done.error = outcome.err().map(|error| error.to_string());
-    done
+        self.done
+    }
+
+    fn ask(&mut self, address: SocketAddr, connections: usize) -> io::Result<()> {
+        let ready = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let mut open = Vec::new();
+        let mut busy = 0;
+        for number in 0..connections as u64 {
+            let stream = std::net::TcpStream::connect(address)?;
+            stream.set_nodelay(true)?;
+            epoll::add(&ready, &stream, epoll::EventData::new_u64(number), epoll::EventFlags::IN)?;
+            let mut connection = Connection { stream, asked: Instant::now(), head: Vec::new(), left: None };
+            busy += usize::from(self.next(&mut connection)?);
+            open.push(connection);
+        }
+        let (mut buffer, mut events) = (vec![0; 256 * 1024], Vec::with_capacity(connections));
+        while busy > 0 {
+            epoll::wait(&ready, rustix::buffer::spare_capacity(&mut events), None)?;
+            for event in events.drain(..) {
+                let connection = &mut open[event.data.u64() as usize];
+                let length = connection.stream.read(&mut buffer)?;
+                if length == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                if connection.take(&buffer[..length])? {
+                    self.done.requests += 1;
+                    self.done.latencies.push(connection.asked.elapsed().as_secs_f64() * 1e6);
+                    busy -= usize::from(!self.next(connection)?);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks once more, if it is not over.
+    fn next(&mut self, connection: &mut Connection) -> io::Result<bool> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        connection.asked = Instant::now();
+        if !(self.goes_on)(number, connection.asked) {
+            return Ok(false);
+        }
+        let mut request = Vec::with_capacity(512);
+        (self.requests)(number, &mut request);
+        connection.stream.write_all(&request)?;
+        Ok(true)
+    }
+}
+
+impl Connection {
+    /// Whether the answer is whole.
+    fn take(&mut self, bytes: &[u8]) -> io::Result<bool> {
+        let left = match self.left {
+            Some(left) => left.saturating_sub(bytes.len()),
+            None => {
+                let before = self.head.len();
+                self.head.extend_from_slice(&bytes[..bytes.len().min(LONGEST_HEAD)]);
+                let Some(end) = find(&self.head, b"\r\n\r\n") else { return Ok(false) };
+                let head = std::str::from_utf8(&self.head[..end]).map_err(io::Error::other)?;
+                if !head.starts_with("HTTP/1.1 2") {
+                    return Err(io::Error::other(String::from_utf8_lossy(&self.head).into_owned()));
+                }
+                (end + 4 + header(head, "content-length").and_then(|text| text.parse().ok()).unwrap_or(0))
+                    .saturating_sub(before + bytes.len())
+            }
+        };
+        self.head.clear();
+        self.left = Some(left).filter(|left| *left > 0);
+        Ok(left == 0)
+    }
+}
+
+fn header<'h>(head: &'h str, name: &str) -> Option<&'h str> {
+    head.split("\r\n").skip(1).find_map(|line| {
+        let (found, value) = line.split_once(':')?;
+        found.eq_ignore_ascii_case(name).then(|| value.trim())
+    })
 }
 
 /// One connection, which knows as much of HTTP as an answer with a length needs.
@@ -156,11 +225,7 @@ impl Wire {
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {
-        let head = std::str::from_utf8(self.answer.get(..self.head)?).ok()?;
-        head.split("\r\n").skip(1).find_map(|line| {
-            let (found, value) = line.split_once(':')?;
-            found.eq_ignore_ascii_case(name).then(|| value.trim())
-        })
+        header(std::str::from_utf8(self.answer.get(..self.head)?).ok()?, name)
     }
 
     pub fn head(&self) -> &[u8] {

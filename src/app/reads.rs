@@ -1,6 +1,9 @@
 //! Reads from the view, as fresh as the reader asks for.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use chrono::{DateTime, Utc};
 use tokio::sync::watch;
@@ -87,7 +90,11 @@ impl App {
 
     /// How long ago this replica last knew itself current.
     pub fn age_ms(&self) -> u64 {
-        let age = self.0.log.follower().age();
+        self.age_ms_at(Instant::now())
+    }
+
+    pub fn age_ms_at(&self, now: Instant) -> u64 {
+        let age = self.0.log.follower().age_at(now);
         age.and_then(|age| u64::try_from(age.as_millis()).ok()).unwrap_or(u64::MAX)
     }
 

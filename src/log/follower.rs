@@ -121,8 +121,12 @@ impl Follower {
 
     /// How long ago the view was last known to be current.
     pub fn age(&self) -> Option<Duration> {
+        self.age_at(Instant::now())
+    }
+
+    pub fn age_at(&self, now: Instant) -> Option<Duration> {
         let at = self.current_at.load(Ordering::Acquire).checked_sub(1)?;
-        Some(self.started.elapsed().saturating_sub(Duration::from_millis(at)))
+        Some(now.saturating_duration_since(self.started).saturating_sub(Duration::from_millis(at)))
     }
 
     /// The time by the database's clock. It does not go back.

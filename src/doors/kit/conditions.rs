@@ -16,7 +16,7 @@ use crate::domain::{Precondition, Version, Violation};
 
 /// The entity tag of a version or a revision: the number in quotes.
 pub fn entity_tag(number: i64) -> HeaderValue {
-    HeaderValue::from_str(&format!("\"{number}\"")).unwrap_or(HeaderValue::from_static("\"0\""))
+    HeaderValue::try_from(format!("\"{number}\"")).unwrap_or(HeaderValue::from_static("\"0\""))
 }
 
 /// The precondition of a write.

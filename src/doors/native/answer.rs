@@ -21,7 +21,7 @@ use crate::{
 
 pub const X_ROLLCALL_REVISION: HeaderName = HeaderName::from_static("x-rollcall-revision");
 pub const X_ROLLCALL_AGE: HeaderName = HeaderName::from_static("x-rollcall-age");
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// How fresh a read has to be, by its parameters.
 #[derive(Debug, Default)]

@@ -8,16 +8,16 @@ use axum::{
     body::{Body, HttpBody},
     extract::ConnectInfo,
     http::{
-        HeaderValue, Method, Request, StatusCode,
-        header::{ETAG, IF_NONE_MATCH},
+        HeaderValue, Method, Request, Response,
+        header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH},
     },
-    response::Response,
 };
 use bytes::Bytes;
+use http_body_util::{Either, Full};
 use tower::ServiceExt as _;
 
 use super::{
-    answer::{X_ROLLCALL_AGE, X_ROLLCALL_REVISION, json_bytes},
+    answer::{JSON, X_ROLLCALL_AGE, X_ROLLCALL_REVISION},
     discover,
 };
 use crate::{
@@ -28,6 +28,12 @@ use crate::{
     },
     telemetry::Durations,
 };
+
+/// What is ready is sent as it is; anything else may come as it likes.
+pub type Answer = http::Response<Either<Full<Bytes>, Body>>;
+
+/// How many headers an answer has at most.
+const HEADERS: usize = 8;
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -50,23 +56,21 @@ impl Front {
         Self(Arc::new(Parts { router: super::router(app.clone()), app, plain }))
     }
 
-    pub async fn answer<B>(&self, request: Request<B>, peer: SocketAddr) -> Response
+    pub async fn answer<B>(&self, request: Request<B>, peer: SocketAddr) -> Answer
     where
         B: HttpBody<Data = Bytes, Error: Into<axum::BoxError>> + Send + 'static,
     {
-        if let Some(response) = self.at_once(&request) {
-            return response;
-        }
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(peer));
         match self.0.router.clone().oneshot(request).await {
-            Ok(response) => response,
+            Ok(response) => response.map(Either::Right),
             Err(impossible) => match impossible {},
         }
     }
 
-    /// The healthy instances of a service that is known by just this name, for one who has no condition.
-    fn at_once<B>(&self, request: &Request<B>) -> Option<Response> {
+    /// The healthy instances of a service that is known by just this name, for one who has no condition. None where
+    /// the question is another one.
+    pub fn at_once<B>(&self, request: &Request<B>) -> Option<Answer> {
         let (uri, headers) = (request.uri(), request.headers());
         if *request.method() != Method::GET || uri.query().is_some() {
             return None;
@@ -85,11 +89,13 @@ impl Front {
             let view = snapshot.service(name)?;
             Some((discover::plain(app, view), entity_tag(view.revision), snapshot.revision()))
         })?;
-        let mut response = json_bytes(StatusCode::OK, body);
+        let mut response = Response::new(Either::Left(Full::new(body)));
         let given = response.headers_mut();
+        given.reserve(HEADERS);
+        given.insert(CONTENT_TYPE, JSON);
         given.insert(ETAG, tag);
         given.insert(X_ROLLCALL_REVISION, HeaderValue::from(revision));
-        given.insert(X_ROLLCALL_AGE, HeaderValue::from(app.age_ms()));
+        given.insert(X_ROLLCALL_AGE, HeaderValue::from(app.age_ms_at(since)));
         given.insert(X_REQUEST_ID, RequestId::of(headers).header());
         if let Some(traceparent) = traceparent(headers) {
             given.insert(TRACEPARENT, traceparent);

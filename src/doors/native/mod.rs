@@ -33,7 +33,7 @@ use utoipa::OpenApi as _;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::kit::{Envelope, Problem, slash::with_or_without_slash};
-pub use front::Front;
+pub use front::{Answer, Front};
 
 use crate::app::App;
 

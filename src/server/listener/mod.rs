@@ -9,14 +9,12 @@ mod seats;
 mod watched;
 
 use std::{
-    convert::Infallible,
     io::{self, ErrorKind, Write as _},
     net::SocketAddr,
     sync::Arc,
     time::Duration,
 };
 
-use hyper::{Request, body::Incoming, service::service_fn};
 use hyper_util::{rt::TokioIo, server::graceful::GracefulShutdown};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
@@ -108,7 +106,7 @@ pub(super) async fn serve(
             tracing::debug!(error = chain(&error), "a connection cannot be made prompt");
         }
         let pulse = Arc::new(Pulse::default());
-        let service = protocol::watched(answer_with(front.clone(), peer), pulse.clone(), limits.body);
+        let service = protocol::service(front.clone(), peer, pulse.clone(), limits.body);
         let stream = TokioIo::new(Watched::new(stream, pulse, limits, metrics.clone()));
         let connection = builder.serve_connection_with_upgrades(stream, service);
         let connection = graceful.watch(connection.into_owned());
@@ -132,23 +130,6 @@ pub(super) async fn serve(
     if tokio::time::timeout(drain, ended).await.is_err() {
         tracing::warn!("some requests did not end in time");
     }
-}
-
-fn answer_with(
-    front: Front,
-    peer: SocketAddr,
-) -> impl hyper::service::Service<
-    Request<Incoming>,
-    Response = axum::response::Response,
-    Error = Infallible,
-    Future: Send + 'static,
-> + Clone
-+ Send
-+ 'static {
-    service_fn(move |request: Request<Incoming>| {
-        let front = front.clone();
-        async move { Ok(front.answer(request, peer).await) }
-    })
 }
 
 /// Says so in as many bytes as always fit, and hangs up. Whether they arrive is not waited for.

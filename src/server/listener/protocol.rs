@@ -1,8 +1,9 @@
 //! What of HTTP is spoken, and how much of it may be said at once.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, future::ready, net::SocketAddr, sync::Arc};
 
-use axum::{body::Body, response::Response};
+use futures_util::future::Either;
+use http_body_util::Full;
 use hyper::{
     Request, StatusCode, Version,
     body::{Body as _, Incoming},
@@ -14,7 +15,10 @@ use hyper_util::{rt::TokioTimer, server::conn::auto};
 use tokio_util::task::TaskTracker;
 
 use super::watched::Pulse;
-use crate::settings::{Limits, Pace};
+use crate::{
+    doors::native::{Answer, Front},
+    settings::{Limits, Pace},
+};
 
 /// The head of a request, its target included; a longer one is 431. It bounds what is read ahead of a body too.
 const LARGEST_HEAD: usize = 64 * 1024;
@@ -68,32 +72,34 @@ where
     }
 }
 
-/// The service, with what the connection must know of its requests told to the pulse.
-pub fn watched<S>(
-    inner: S,
+/// What answers the requests of a connection, and tells its pulse of them.
+pub fn service(
+    front: Front,
+    peer: SocketAddr,
     pulse: Arc<Pulse>,
     body: Pace,
-) -> impl Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send + 'static>
-+ Send
-+ 'static
-where
-    S: Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send + 'static>
-        + Send
-        + 'static,
+) -> impl Service<Request<Incoming>, Response = Answer, Error = Infallible, Future: Send + 'static> + Send + 'static
 {
     service_fn(move |mut request: Request<Incoming>| {
-        let at_work = Pulse::begin(&pulse, request.version() == Version::HTTP_2);
-        if !request.body().is_end_stream() {
-            request.extensions_mut().insert(body);
-        }
-        let answer = has_one_host(&request).then(|| inner.call(request));
-        async move {
-            let _at_work = at_work;
-            match answer {
-                Some(answer) => answer.await,
-                None => Ok(no_http()),
+        let multiplexed = request.version() == Version::HTTP_2;
+        let at_once = match has_one_host(&request) {
+            false => Some(no_http()),
+            true if request.body().is_end_stream() => front.at_once(&request),
+            true => {
+                request.extensions_mut().insert(body);
+                None
             }
+        };
+        if let Some(answer) = at_once {
+            pulse.answer_at_once(multiplexed);
+            return Either::Left(ready(Ok(answer)));
         }
+        let (at_work, front) = (Pulse::begin(&pulse, multiplexed), front.clone());
+        // boxed, so that what is answered at once does not carry its weight around
+        Either::Right(Box::pin(async move {
+            let _at_work = at_work;
+            Ok(front.answer(request, peer).await)
+        }))
     })
 }
 
@@ -102,17 +108,19 @@ fn has_one_host<B>(request: &Request<B>) -> bool {
     let mut hosts = request.headers().get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
         (None, _) => request.version() != Version::HTTP_11,
-        (Some(host), None) => host
-            .as_bytes()
-            .iter()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+;=".contains(byte)),
+        (Some(host), None) => host.as_bytes().iter().copied().all(is_in_a_host),
         (Some(_), Some(_)) => false,
     }
 }
 
+fn is_in_a_host(byte: u8) -> bool {
+    matches!(byte, b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'-' | b'.' | b'_' | b'~' | b':' | b'[' | b']' | b'%'
+        | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'=')
+}
+
 /// As bare as what hyper answers to whatever else is no HTTP.
-fn no_http() -> Response {
-    let mut response = Response::new(Body::empty());
+fn no_http() -> Answer {
+    let mut response = Answer::new(http_body_util::Either::Left(Full::default()));
     *response.status_mut() = StatusCode::BAD_REQUEST;
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response

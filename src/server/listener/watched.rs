@@ -44,12 +44,17 @@ pub struct Pulse {
 impl Pulse {
     /// A request's head is whole. Its handler is at work until what is given here is dropped.
     pub fn begin(pulse: &Arc<Self>, multiplexed: bool) -> AtWork {
-        pulse.begun.fetch_add(1, Relaxed);
+        pulse.answer_at_once(multiplexed);
         pulse.at_work.fetch_add(1, Relaxed);
-        if multiplexed {
-            pulse.multiplexed.store(true, Relaxed);
-        }
         AtWork(pulse.clone())
+    }
+
+    /// A request's head is whole, and its answer is there.
+    pub fn answer_at_once(&self, multiplexed: bool) {
+        self.begun.fetch_add(1, Relaxed);
+        if multiplexed {
+            self.multiplexed.store(true, Relaxed);
+        }
     }
 }
 
