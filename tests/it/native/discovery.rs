@@ -153,3 +153,31 @@ async fn every_answer_tells_its_revision_and_its_age() {
     let deleted = app.delete(&path).await.answered(204);
     assert!(deleted.revision() > patched.revision());
 }
+
+/// The plain question is answered before the router. A slash at the end leads past that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_front_answers_as_the_router_does() {
+    let app = TestApp::start().await;
+    for port in 1..=3 {
+        app.registered(&static_service("shop", port)).await;
+    }
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    for door in DOORS {
+        let ask = async |path: String| {
+            let call = app.get(&path).header("X-Request-Id", "r-1").header("traceparent", trace);
+            call.await.answered(200)
+        };
+        let (front, router) = (ask(format!("{door}/shop")).await, ask(format!("{door}/shop/")).await);
+        assert_eq!(front.text(), router.text());
+        for header in ["content-type", "etag", "x-rollcall-revision", "x-request-id", "traceparent"] {
+            assert_eq!(front.header(header), router.header(header), "{header}");
+        }
+        assert!(front.header("x-rollcall-age").parse::<u64>().unwrap() < 10_000);
+        let known = app.get(&format!("{door}/shop")).header("If-None-Match", front.header("etag"));
+        known.await.answered(304);
+        let unnamed = app.get(&format!("{door}/shop")).await.answered(200);
+        assert!(uuid::Uuid::parse_str(unnamed.header("x-request-id")).is_ok());
+        let counted = format!("count{{route=\"{door}/{{name}}\",method=\"GET\",status=\"200\"}} 3");
+        assert!(app.get("/metrics").await.answered(200).text().contains(&counted), "{counted}");
+    }
+}
