@@ -81,6 +81,8 @@ impl Place {
         let mut connection = self.connect(database).await;
         connection.execute("vacuum analyze").await.unwrap();
         connection.execute("checkpoint").await.unwrap();
-        program
+        // and the signs of life of so many at once are no longer to be written
+        program.stop().await;
+        Program::rollcall(&url, &self.folder(database)).await
     }
 }

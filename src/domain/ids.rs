@@ -1,8 +1,11 @@
 //! Names and numbers that identify things. A value of one of these types has been parsed; nobody checks it again.
+//!
+//! Short ones lie where they are used (`SmolStr`): a look-up among a hundred thousand compares without a step aside.
 
 use std::{borrow::Borrow, fmt, net::IpAddr, net::Ipv4Addr, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 use uuid::Uuid;
 
 use super::fault::{Fault, text_within};
@@ -18,7 +21,7 @@ const RESERVED_NAMES: [&str; 5] = ["register", "discover", "names", "batch", "wa
 /// A service's name: 1 to 100 of `[a-z0-9._:-]`. Doors may allow less.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String")]
-pub struct ServiceName(Arc<str>);
+pub struct ServiceName(SmolStr);
 
 impl ServiceName {
     pub fn parse(text: &str) -> Result<Self, Fault> {
@@ -79,8 +82,8 @@ impl fmt::Display for InstanceId {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Key {
-    Address(Arc<str>),
-    Given(Arc<str>),
+    Address(SmolStr),
+    Given(SmolStr),
 }
 
 impl Key {
@@ -115,7 +118,7 @@ impl Key {
 /// A host name or an IP address, without brackets and port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String")]
-pub struct Host(Arc<str>);
+pub struct Host(SmolStr);
 
 impl Host {
     pub fn parse(text: &str) -> Result<Self, Fault> {

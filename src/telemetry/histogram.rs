@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -22,9 +22,18 @@ pub struct Durations(Arc<Inner>);
 struct Inner {
     /// The upper bounds of all buckets but the last, which has none.
     bounds: &'static [f64],
+    /// Each thread counts in one of them, so that they seldom get in each other's way.
+    shards: [Shard; SHARDS],
+}
+
+#[derive(Debug)]
+#[repr(align(128))]
+struct Shard {
     counts: Box<[AtomicU64]>,
     nanoseconds: AtomicU64,
 }
+
+const SHARDS: usize = 8;
 
 /// Makes the histograms of a family with the family's bounds, in seconds.
 #[derive(Clone, Copy, Debug)]
@@ -32,8 +41,11 @@ pub(super) struct Bounds(pub &'static [f64]);
 
 impl MetricConstructor<Durations> for Bounds {
     fn new_metric(&self) -> Durations {
-        let counts = (0..=self.0.len()).map(|_| AtomicU64::new(0)).collect();
-        Durations(Arc::new(Inner { bounds: self.0, counts, nanoseconds: AtomicU64::new(0) }))
+        let shard = |_| Shard {
+            counts: (0..=self.0.len()).map(|_| AtomicU64::new(0)).collect(),
+            nanoseconds: AtomicU64::new(0),
+        };
+        Durations(Arc::new(Inner { bounds: self.0, shards: std::array::from_fn(shard) }))
     }
 }
 
@@ -41,12 +53,21 @@ impl Durations {
     pub fn observe(&self, took: Duration) {
         let seconds = took.as_secs_f64();
         let bucket = self.0.bounds.iter().take_while(|bound| seconds > **bound).count();
-        if let Some(count) = self.0.counts.get(bucket) {
+        let Some(shard) = self.0.shards.get(shard_of_thread()) else { return };
+        if let Some(count) = shard.counts.get(bucket) {
             count.fetch_add(1, Ordering::Relaxed);
         }
         let nanoseconds = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        self.0.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
+        shard.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
     }
+}
+
+fn shard_of_thread() -> usize {
+    static THREADS: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static OWN: usize = THREADS.fetch_add(1, Ordering::Relaxed) % SHARDS;
+    }
+    OWN.with(|own| *own)
 }
 
 impl TypedMetric for Durations {
@@ -55,10 +76,15 @@ impl TypedMetric for Durations {
 
 impl EncodeMetric for Durations {
     fn encode(&self, mut encoder: MetricEncoder) -> Result<(), fmt::Error> {
-        let counts: Vec<u64> = self.0.counts.iter().map(|count| count.load(Ordering::Relaxed)).collect();
+        let sum_of = |bucket: usize| {
+            let counts = self.0.shards.iter().filter_map(|shard| shard.counts.get(bucket));
+            counts.map(|count| count.load(Ordering::Relaxed)).sum()
+        };
+        let counts: Vec<u64> = (0..=self.0.bounds.len()).map(sum_of).collect();
         let bounds = self.0.bounds.iter().copied().chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = bounds.zip(counts.iter().copied()).collect();
-        let sum = Duration::from_nanos(self.0.nanoseconds.load(Ordering::Relaxed)).as_secs_f64();
+        let nanoseconds = self.0.shards.iter().map(|shard| shard.nanoseconds.load(Ordering::Relaxed)).sum();
+        let sum = Duration::from_nanos(nanoseconds).as_secs_f64();
         encoder.encode_histogram::<NoLabelSet>(sum, counts.iter().sum(), &buckets, None)
     }
 

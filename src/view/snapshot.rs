@@ -28,16 +28,18 @@ pub struct Snapshot {
     revision: Revision,
     services: Shelf<Arc<ServiceView>>,
     /// Where each service stands, by its name: one to look up, one in order.
-    numbers: Numbers,
+    numbers: Hashed<ServiceName, usize>,
     names: OrdMap<ServiceName, usize>,
-    places: OrdMap<InstanceId, Place>,
+    places: Hashed<InstanceId, Place>,
     configs: OrdMap<ConfigKey, Arc<ConfigEntry>>,
+    /// For the next service that comes.
+    counts: Discoveries,
     /// The same in all snapshots that came from one load: in these, a service keeps its number.
     descent: Arc<()>,
 }
 
-/// Names are looked up all day, and their hashes cost the better part of it.
-type Numbers = GenericHashMap<ServiceName, usize, foldhash::fast::RandomState, DefaultSharedPtr>;
+/// For what is looked up all day: the usual hash would cost the better part of it.
+type Hashed<K, V> = GenericHashMap<K, V, foldhash::fast::RandomState, DefaultSharedPtr>;
 
 /// Where an instance is found.
 #[derive(Clone, Debug)]
@@ -57,39 +59,58 @@ pub enum Difference<'s> {
 /// A service: its instances, the revision of its last change, and what has been made of them for readers.
 ///
 /// A service that was emptied stays, with its revision.
+///
+/// What a reader needs stands first and together.
 #[derive(Debug)]
+#[repr(C)]
 pub struct ServiceView {
-    pub name: ServiceName,
     pub revision: Revision,
-    pub instances: OrdMap<Key, Arc<Instance>>,
     /// Counts go on from one snapshot to the next.
-    pub discoveries: Arc<Discoveries>,
+    pub discoveries: Discoveries,
     ready: Ready,
+    pub name: ServiceName,
+    pub instances: OrdMap<Key, Arc<Instance>>,
 }
 
-/// How often a service was asked for.
-#[derive(Debug, Default)]
-pub struct Discoveries(AtomicU64);
+/// How often a service was asked for. The counts of many services lie side by side, so that counting seldom leads into
+/// cold memory.
+#[derive(Clone, Debug)]
+pub struct Discoveries {
+    counts: Arc<[AtomicU64; COUNTS]>,
+    place: usize,
+}
+
+const COUNTS: usize = 64;
+
+impl Default for Discoveries {
+    fn default() -> Self {
+        Self { counts: Arc::new([const { AtomicU64::new(0) }; COUNTS]), place: 0 }
+    }
+}
 
 impl Discoveries {
+    /// The count beside this one, if there is room for it.
+    fn next(&self) -> Self {
+        match self.place + 1 {
+            COUNTS => Self::default(),
+            place => Self { counts: self.counts.clone(), place },
+        }
+    }
+
     pub fn count(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        if let Some(count) = self.counts.get(self.place) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     pub fn total(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.counts.get(self.place).map_or(0, |count| count.load(Ordering::Relaxed))
     }
 }
 
 impl ServiceView {
-    fn new(name: ServiceName, revision: Revision) -> Self {
-        Self {
-            name,
-            revision,
-            instances: OrdMap::new(),
-            discoveries: Arc::default(),
-            ready: Ready::default(),
-        }
+    fn new(name: ServiceName, revision: Revision, discoveries: Discoveries) -> Self {
+        Self { revision, discoveries, ready: Ready::default(), name, instances: OrdMap::new() }
     }
 
     fn changed(&self, revision: Revision, change: impl FnOnce(&mut OrdMap<Key, Arc<Instance>>)) -> Self {
@@ -131,8 +152,9 @@ impl Snapshot {
             for (key, instance) in &instances {
                 snapshot.places.insert(instance.id, Place { service, key: key.clone() });
             }
-            let view = ServiceView { instances, ..ServiceView::new(name, revision) };
-            snapshot.services.set(service, Arc::new(view));
+            let empty = snapshot.services.get(service).map(|view| view.discoveries.clone());
+            let empty = ServiceView::new(name, revision, empty.unwrap_or_default());
+            snapshot.services.set(service, Arc::new(ServiceView { instances, ..empty }));
         }
         snapshot.configs = configs.into_iter().map(|entry| (entry.key.clone(), Arc::new(entry))).collect();
         snapshot
@@ -141,6 +163,7 @@ impl Snapshot {
     /// Takes over the counts of the snapshot that this one replaces after a rebuild.
     #[must_use]
     pub fn with_counts_of(mut self, old: &Self) -> Self {
+        self.counts = old.counts.clone();
         for view in old.services.iter() {
             let service = self.number_of(&view.name);
             if let Some(new) = self.services.get(service) {
@@ -229,7 +252,10 @@ impl Snapshot {
         if let Some(number) = self.numbers.get(name) {
             return *number;
         }
-        let number = self.services.push(Arc::new(ServiceView::new(name.clone(), self.revision)));
+        let next = self.counts.next();
+        let discoveries = std::mem::replace(&mut self.counts, next);
+        let view = ServiceView::new(name.clone(), self.revision, discoveries);
+        let number = self.services.push(Arc::new(view));
         self.numbers.insert(name.clone(), number);
         self.names.insert(name.clone(), number);
         number
