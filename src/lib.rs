@@ -1,6 +1,7 @@
 //! rollcall: a service registry, health monitor and configuration service on `PostgreSQL`.
 
 pub mod app;
+pub mod auth;
 pub mod checker;
 pub mod cli;
 pub mod clock;

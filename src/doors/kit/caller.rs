@@ -1,16 +1,10 @@
 //! Who stands behind a write, for the log.
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, LazyLock},
-};
+use std::sync::{Arc, LazyLock};
 
-use axum::{
-    extract::{ConnectInfo, FromRequestParts},
-    http::request::Parts,
-};
+use axum::{extract::FromRequestParts, http::request::Parts};
 
-use super::{problem::Problem, request_id::RequestId};
+use super::{peer::Peer, problem::Problem, request_id::RequestId};
 use crate::{
     app::{Caller, IdempotencyKey},
     domain::Violation,
@@ -35,8 +29,8 @@ impl<S: Sync> FromRequestParts<S> for CallerOf {
         static ANYBODY: LazyLock<Arc<str>> = LazyLock::new(|| "anonymous".into());
         let context = parts.extensions.get::<Context>();
         let door = context.map_or("unknown", |context| context.door);
-        let origin: Arc<str> = match parts.extensions.get::<ConnectInfo<SocketAddr>>() {
-            Some(ConnectInfo(peer)) => format!("{door} {peer}").into(),
+        let origin: Arc<str> = match parts.extensions.get::<Arc<Peer>>() {
+            Some(peer) => format!("{door} {}", peer.address).into(),
             None => door.into(),
         };
         let request_id = context.map(|context| context.request_id.as_str().into());

@@ -1,12 +1,11 @@
 //! The way in. The question that a registry is asked all day is answered here, before the router: it costs little more
 //! than what the network takes. Everything else goes through the router, which gives the same answer.
 
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use axum::{
     Router,
     body::{Body, HttpBody},
-    extract::ConnectInfo,
     http::{
         HeaderValue, Method, Request, Response,
         header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH},
@@ -23,7 +22,7 @@ use super::{
 use crate::{
     app::App,
     doors::kit::{
-        entity_tag,
+        Peer, entity_tag,
         request_id::{RequestId, TRACEPARENT, X_REQUEST_ID, traceparent},
     },
     telemetry::Durations,
@@ -56,12 +55,12 @@ impl Front {
         Self(Arc::new(Parts { router: super::router(app.clone()), app, plain }))
     }
 
-    pub async fn answer<B>(&self, request: Request<B>, peer: SocketAddr) -> Answer
+    pub async fn answer<B>(&self, request: Request<B>, peer: Arc<Peer>) -> Answer
     where
         B: HttpBody<Data = Bytes, Error: Into<axum::BoxError>> + Send + 'static,
     {
         let mut request = request.map(Body::new);
-        request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(peer);
         match self.0.router.clone().oneshot(request).await {
             Ok(response) => response.map(Either::Right),
             Err(impossible) => match impossible {},

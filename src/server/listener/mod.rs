@@ -28,7 +28,7 @@ use self::{
     watched::{Pulse, Watched},
 };
 use crate::{
-    doors::native::Front,
+    doors::{kit::Peer, native::Front},
     settings::Limits,
     telemetry::{Metrics, chain},
 };
@@ -106,7 +106,8 @@ pub(super) async fn serve(
             tracing::debug!(error = chain(&error), "a connection cannot be made prompt");
         }
         let pulse = Arc::new(Pulse::default());
-        let service = protocol::service(front.clone(), peer, pulse.clone(), limits.body);
+        let other_end = Arc::new(Peer { address: peer, certificate: None });
+        let service = protocol::service(front.clone(), other_end, pulse.clone(), limits.body);
         let stream = TokioIo::new(Watched::new(stream, pulse, limits, metrics.clone()));
         let connection = builder.serve_connection_with_upgrades(stream, service);
         let connection = graceful.watch(connection.into_owned());

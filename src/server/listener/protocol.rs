@@ -1,6 +1,6 @@
 //! What of HTTP is spoken, and how much of it may be said at once.
 
-use std::{convert::Infallible, future::ready, net::SocketAddr, sync::Arc};
+use std::{convert::Infallible, future::ready, sync::Arc};
 
 use futures_util::future::Either;
 use http_body_util::Full;
@@ -16,7 +16,10 @@ use tokio_util::task::TaskTracker;
 
 use super::watched::Pulse;
 use crate::{
-    doors::native::{Answer, Front},
+    doors::{
+        kit::Peer,
+        native::{Answer, Front},
+    },
     settings::{Limits, Pace},
 };
 
@@ -75,7 +78,7 @@ where
 /// What answers the requests of a connection, and tells its pulse of them.
 pub fn service(
     front: Front,
-    peer: SocketAddr,
+    peer: Arc<Peer>,
     pulse: Arc<Pulse>,
     body: Pace,
 ) -> impl Service<Request<Incoming>, Response = Answer, Error = Infallible, Future: Send + 'static> + Send + 'static
@@ -94,7 +97,7 @@ pub fn service(
             pulse.answer_at_once(multiplexed);
             return Either::Left(ready(Ok(answer)));
         }
-        let (at_work, front) = (Pulse::begin(&pulse, multiplexed), front.clone());
+        let (at_work, front, peer) = (Pulse::begin(&pulse, multiplexed), front.clone(), peer.clone());
         // boxed, so that what is answered at once does not carry its weight around
         Either::Right(Box::pin(async move {
             let _at_work = at_work;
