@@ -2,12 +2,21 @@
 
 use thiserror::Error;
 
-use crate::{domain::Refusal, log::WriteError, store::StoreError};
+use crate::{
+    domain::{Action, Refusal, Resource},
+    log::WriteError,
+    store::StoreError,
+};
 
 #[derive(Debug, Error)]
 pub enum AppError {
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// Without the name: whoever has only an id learns nothing more of it.
+    #[error("to {} this {} is not allowed", .action.as_str(), .resource.as_str())]
+    Forbidden { resource: Resource, action: Action },
+    #[error("a token cannot allow more than whoever makes it may do himself")]
+    MoreThanOwn,
     #[error("the database cannot be reached")]
     Unavailable,
     #[error("the database has not answered in time; whether the change was made is not known")]

@@ -21,16 +21,28 @@ pub struct Verification {
     pub broken_at: Option<Revision>,
 }
 
+/// What is kept of a token's secret is for the replicas alone.
+fn hide_digest(record: &mut EventRecord) {
+    if record.kind == "token_created"
+        && let Ok(serde_json::Value::Object(mut data)) = serde_json::from_str(&record.data)
+    {
+        data.remove("digest");
+        record.data = serde_json::Value::Object(data).to_string();
+    }
+}
+
 impl App {
     pub async fn events(&self, query: EventQuery) -> Result<(Vec<EventRecord>, Revision), AppError> {
-        match history::events(&self.0.lanes, &query).await {
+        let (mut records, next) = match history::events(&self.0.lanes, &query).await {
             // it had ended while nobody used it
             Err(StoreError::Broken(_)) => {
                 self.0.lanes.forget_idle();
-                Ok(history::events(&self.0.lanes, &query).await?)
+                history::events(&self.0.lanes, &query).await?
             }
-            result => Ok(result?),
-        }
+            result => result?,
+        };
+        records.iter_mut().for_each(hide_digest);
+        Ok((records, next))
     }
 
     /// Checks the whole chain, page by page, up to the head.

@@ -5,10 +5,11 @@ use std::{sync::Arc, time::Duration};
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
-use super::{App, AppError, Caller, Consistency, Snapshot, Written, reads::LANE_PATIENCE};
+use super::{App, AppError, Caller, Consistency, Snapshot, Written, permit, reads::LANE_PATIENCE};
 use crate::{
     domain::{
-        Cause, Command, Instance, InstanceId, Precondition, Refusal, Row, State, Status,
+        Action, Cause, Command, Instance, InstanceId, Precondition, Refusal, Resource, Row, ServiceName,
+        State, Status,
         registry::{RegisterInstance, ReportHealth, UpdateInstance},
     },
     liveness::Known,
@@ -71,6 +72,7 @@ impl App {
         command: RegisterInstance,
         load: Option<f32>,
     ) -> Result<Written<Shown>, AppError> {
+        permit(&caller.rights, Resource::Service, Action::Write, command.service.as_str())?;
         let outcome = self.0.log.write(caller.clone(), Command::RegisterInstance(command)).await?;
         let is_new = outcome.created;
         let written = self.seen_row(outcome, load)?;
@@ -136,7 +138,7 @@ impl App {
         let outcome = self.0.log.write(caller.clone(), command).await?;
         if let Some(event) = &outcome.event {
             tracing::info!(
-                service_name = event.change.service().as_str(),
+                service_name = event.change.service().map(ServiceName::as_str),
                 service_id = %id,
                 event_type = "deregistration",
                 "Service unregistered"
@@ -191,7 +193,7 @@ impl App {
         }
         if let Some(event) = &outcome.event {
             tracing::info!(
-                service_name = event.change.service().as_str(),
+                service_name = event.change.service().map(ServiceName::as_str),
                 service_id = %id,
                 healthy,
                 event_type = event.change.kind(),

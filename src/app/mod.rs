@@ -7,6 +7,8 @@ mod instances;
 mod metrics;
 mod reads;
 mod status;
+mod tokens;
+mod who;
 
 use std::sync::{Arc, atomic::AtomicBool};
 
@@ -15,11 +17,14 @@ pub use history::{EventQuery, EventRecord, Verification};
 pub use instances::{CheckDetail, CheckResult, Health, POLL_INTERVAL, Shown};
 pub use reads::Consistency;
 pub use status::Readiness;
+pub use tokens::{NewToken, Secret};
+pub use who::{Memory, permit};
 
 pub use crate::{
+    auth::{Auth, Credential, Identity, Refused},
     liveness::Known,
     log::{Caller, IdempotencyKey, Written},
-    view::{Difference, ServiceView, Slot, Snapshot},
+    view::{Difference, ServiceView, Slot, Snapshot, Tokens},
 };
 use crate::{liveness::Liveness, log::Log, store::Lanes, telemetry::Metrics, view::View};
 
@@ -33,13 +38,21 @@ struct Parts {
     liveness: Arc<Liveness>,
     lanes: Lanes,
     metrics: Metrics,
+    auth: Auth,
     stopping: AtomicBool,
 }
 
 impl App {
-    pub fn new(view: Arc<View>, log: Log, liveness: Arc<Liveness>, lanes: Lanes, metrics: Metrics) -> Self {
-        let app =
-            Self(Arc::new(Parts { view, log, liveness, lanes, metrics, stopping: AtomicBool::new(false) }));
+    pub fn new(
+        view: Arc<View>,
+        log: Log,
+        liveness: Arc<Liveness>,
+        lanes: Lanes,
+        metrics: Metrics,
+        auth: Auth,
+    ) -> Self {
+        let stopping = AtomicBool::new(false);
+        let app = Self(Arc::new(Parts { view, log, liveness, lanes, metrics, auth, stopping }));
         app.register_metrics();
         app
     }

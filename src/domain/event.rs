@@ -12,7 +12,9 @@ use super::{
     health::{Cause, Health, Status},
     ids::{Environment, InstanceId, Key, Revision, ServiceName, Version},
     instance::Spec,
-    registry::RowKey,
+    policy::Policies,
+    registry::{CreateToken, RowKey},
+    token::{Digest, TokenId, TokenName},
 };
 
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +33,8 @@ pub enum Change {
     HealthChanged(HealthChanged),
     ConfigPut { key: ConfigKey, version: Version, content: Content, comment: Option<Arc<str>> },
     ConfigDeleted { key: ConfigKey, version: Version, comment: Option<Arc<str>> },
+    TokenCreated(CreateToken),
+    TokenRevoked { id: TokenId, name: TokenName, version: Version },
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -51,6 +55,8 @@ pub enum Unreadable {
     Kind(String),
     #[error("an event of kind '{0}' names no instance")]
     NoInstance(String),
+    #[error("an event of kind '{0}' names no service")]
+    NoService(String),
     #[error("the data of an event of kind '{kind}' cannot be read")]
     Data { kind: String, source: serde_json::Error },
 }
@@ -63,6 +69,8 @@ impl Change {
             }
             Self::HealthChanged(change) => RowKey::Instance(change.id),
             Self::ConfigPut { key, .. } | Self::ConfigDeleted { key, .. } => RowKey::Config(key.clone()),
+            Self::TokenCreated(token) => RowKey::Token(token.id),
+            Self::TokenRevoked { id, .. } => RowKey::Token(*id),
         }
     }
 
@@ -75,29 +83,33 @@ impl Change {
             Self::HealthChanged(_) => "status_change",
             Self::ConfigPut { .. } => "config_updated",
             Self::ConfigDeleted { .. } => "config_deleted",
+            Self::TokenCreated(_) => "token_created",
+            Self::TokenRevoked { .. } => "token_revoked",
         }
     }
 
-    pub fn service(&self) -> &ServiceName {
+    /// The service that it is about, if it is about one.
+    pub fn service(&self) -> Option<&ServiceName> {
         match self {
             Self::Registered { service, .. }
             | Self::Updated { service, .. }
-            | Self::Unregistered { service, .. } => service,
-            Self::HealthChanged(change) => &change.service,
-            Self::ConfigPut { key, .. } | Self::ConfigDeleted { key, .. } => &key.service,
+            | Self::Unregistered { service, .. } => Some(service),
+            Self::HealthChanged(change) => Some(&change.service),
+            Self::ConfigPut { key, .. } | Self::ConfigDeleted { key, .. } => Some(&key.service),
+            Self::TokenCreated(_) | Self::TokenRevoked { .. } => None,
         }
     }
 
     pub fn instance(&self) -> Option<InstanceId> {
         match self.row() {
             RowKey::Instance(id) => Some(id),
-            RowKey::Config(_) => None,
+            RowKey::Config(_) | RowKey::Token(_) => None,
         }
     }
 
     /// The data as the log keeps it.
     pub fn data(&self) -> Result<String, serde_json::Error> {
-        let service_name = self.service().as_str();
+        let service_name = self.service().map_or("", ServiceName::as_str);
         match self {
             Self::Registered { key, spec, health, .. } => serde_json::to_string(&RegisteredData {
                 service_name,
@@ -139,12 +151,43 @@ impl Change {
                 content: None,
                 comment: comment.clone(),
             }),
+            Self::TokenCreated(CreateToken { id, name, policies, digest, expires_at }) => {
+                serde_json::to_string(&TokenCreatedData {
+                    id: *id,
+                    name: name.clone(),
+                    version: 1,
+                    policies: policies.clone(),
+                    expires_at: *expires_at,
+                    digest: *digest,
+                })
+            }
+            Self::TokenRevoked { id, name, version } => {
+                serde_json::to_string(&TokenRevokedData { id: *id, name: name.clone(), version: *version })
+            }
         }
     }
 
     /// The inverse of `kind`, `service`, `instance` and `data`.
-    pub fn read(kind: &str, service: &str, instance: Option<Uuid>, data: &str) -> Result<Self, Unreadable> {
+    pub fn read(
+        kind: &str,
+        service: Option<&str>,
+        instance: Option<Uuid>,
+        data: &str,
+    ) -> Result<Self, Unreadable> {
         let fault = |source: serde_json::Error| Unreadable::Data { kind: kind.to_owned(), source };
+        match kind {
+            "token_created" => {
+                let data: TokenCreatedData = parse(data).map_err(fault)?;
+                let TokenCreatedData { id, name, policies, digest, expires_at, .. } = data;
+                return Ok(Self::TokenCreated(CreateToken { id, name, policies, digest, expires_at }));
+            }
+            "token_revoked" => {
+                let TokenRevokedData { id, name, version } = parse(data).map_err(fault)?;
+                return Ok(Self::TokenRevoked { id, name, version });
+            }
+            _ => {}
+        }
+        let service = service.ok_or_else(|| Unreadable::NoService(kind.to_owned()))?;
         let service =
             ServiceName::parse(service).map_err(|fault_| fault(serde::de::Error::custom(fault_)))?;
         let id = || instance.map(InstanceId).ok_or_else(|| Unreadable::NoInstance(kind.to_owned()));
@@ -234,6 +277,24 @@ struct HealthData<Name> {
     cause: Cause,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     output: Option<Arc<str>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct TokenCreatedData {
+    id: TokenId,
+    name: TokenName,
+    version: Version,
+    policies: Policies,
+    expires_at: Option<DateTime<Utc>>,
+    /// For the replicas. The audit does not show it.
+    digest: Digest,
+}
+
+#[derive(Serialize, Deserialize)]
+struct TokenRevokedData {
+    id: TokenId,
+    name: TokenName,
+    version: Version,
 }
 
 #[derive(Serialize, Deserialize)]

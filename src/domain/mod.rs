@@ -4,13 +4,16 @@
 //! writer, on every follower and at start, and every rule can be tested as a table.
 
 pub mod config_entry;
+pub mod duration;
 pub mod event;
 pub mod fault;
 pub mod health;
 pub mod ids;
 pub mod instance;
+pub mod policy;
 pub mod registry;
 pub mod target;
+pub mod token;
 
 pub use config_entry::{ConfigEntry, ConfigKey, Content};
 pub use event::{Change, Event};
@@ -18,4 +21,6 @@ pub use fault::{Fault, Violation};
 pub use health::{Cause, Health, Status};
 pub use ids::{Environment, Host, InstanceId, Key, Revision, ServiceName, Version};
 pub use instance::{Checks, Instance, Metadata, ServiceType, Spec};
+pub use policy::{Access, Action, Policies, Resource, Rights, Rule};
 pub use registry::{Command, Precondition, Refusal, Row, RowKey, State, decide, evolve};
+pub use token::{Digest, Token, TokenId, TokenName};

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -14,6 +15,8 @@ use super::{
     health::Cause,
     ids::{InstanceId, Key, ServiceName, Version},
     instance::{Instance, Spec},
+    policy::Policies,
+    token::{Digest, Token, TokenId, TokenName},
 };
 
 /// What can be asked of the registry, by whichever door.
@@ -25,6 +28,8 @@ pub enum Command {
     ReportHealth(ReportHealth),
     PutConfig { key: ConfigKey, content: Content, comment: Option<Arc<str>>, precondition: Precondition },
     DeleteConfig { key: ConfigKey, comment: Option<Arc<str>>, precondition: Precondition },
+    CreateToken(CreateToken),
+    RevokeToken { id: TokenId },
 }
 
 #[derive(Clone, Debug)]
@@ -58,6 +63,15 @@ pub struct ReportHealth {
     pub judged: Option<Arc<str>>,
 }
 
+#[derive(Clone, Debug, PartialEq)]
+pub struct CreateToken {
+    pub id: TokenId,
+    pub name: TokenName,
+    pub policies: Policies,
+    pub digest: Digest,
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
 /// What the caller knows, or demands, of the row it changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Precondition {
@@ -87,6 +101,8 @@ pub enum Refusal {
     NoSuchInstance,
     #[error("there is no such configuration")]
     NoSuchConfig,
+    #[error("there is no such token")]
+    NoSuchToken,
     #[error("the precondition does not hold")]
     PreconditionFailed { current: Option<Version> },
     #[error("'{field}' is part of the instance's identity and cannot be changed")]
@@ -97,6 +113,7 @@ pub enum Refusal {
 pub enum RowKey {
     Instance(InstanceId),
     Config(ConfigKey),
+    Token(TokenId),
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -104,6 +121,7 @@ pub enum RowKey {
 pub enum Row {
     Instance(Arc<Instance>),
     Config(Arc<ConfigEntry>),
+    Token(Arc<Token>),
 }
 
 impl Row {
@@ -111,6 +129,7 @@ impl Row {
         match self {
             Self::Instance(instance) => instance.version,
             Self::Config(entry) => entry.version,
+            Self::Token(token) => token.version,
         }
     }
 }
@@ -121,6 +140,7 @@ pub trait State {
     fn instance_at(&self, service: &ServiceName, key: &Key) -> Option<Arc<Instance>>;
     /// The row of a configuration, a deleted one's too.
     fn config(&self, key: &ConfigKey) -> Option<Arc<ConfigEntry>>;
+    fn token(&self, id: TokenId) -> Option<Arc<Token>>;
 }
 
 /// The changes a command makes: none where all is already as it asks.
@@ -136,6 +156,8 @@ pub fn decide(state: &impl State, command: &Command) -> Result<Option<Change>, R
         Command::DeleteConfig { key, comment, precondition } => {
             delete_config(state, key, comment.as_ref(), precondition)
         }
+        Command::CreateToken(command) => Ok(Some(Change::TokenCreated(command.clone()))),
+        Command::RevokeToken { id } => revoke_token(state, *id),
     }
 }
 
@@ -267,6 +289,11 @@ fn delete_config(
     }))
 }
 
+fn revoke_token(state: &impl State, id: TokenId) -> Result<Option<Change>, Refusal> {
+    let token = state.token(id).ok_or(Refusal::NoSuchToken)?;
+    Ok(Some(Change::TokenRevoked { id, name: token.name.clone(), version: token.version + 1 }))
+}
+
 /// The row after an event. A change of a row that is not there leaves it absent.
 pub fn evolve(row: Option<&Row>, event: &Event) -> Option<Row> {
     match &event.change {
@@ -288,7 +315,20 @@ pub fn evolve(row: Option<&Row>, event: &Event) -> Option<Row> {
         Change::HealthChanged(change) => {
             changed_instance(row, event, change.version, |instance| instance.health = change.new)
         }
-        Change::Unregistered { .. } => None,
+        Change::Unregistered { .. } | Change::TokenRevoked { .. } => None,
+        Change::TokenCreated(CreateToken { id, name, policies, digest, expires_at }) => {
+            Some(Row::Token(Arc::new(Token {
+                id: *id,
+                name: name.clone(),
+                policies: policies.clone(),
+                digest: *digest,
+                created_at: event.time,
+                expires_at: *expires_at,
+                actor: event.actor.clone(),
+                version: 1,
+                revision: event.revision,
+            })))
+        }
         Change::ConfigPut { key, version, content, comment } => {
             let created_at = match row {
                 Some(Row::Config(entry)) if entry.content.is_some() => entry.created_at,

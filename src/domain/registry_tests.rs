@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::*;
-use crate::domain::{Checks, Environment, Health, Status, instance::tests::spec};
+use crate::domain::{Access, Checks, Environment, Health, Resource, Rule, Status, instance::tests::spec};
 
 #[derive(Default)]
 struct Rows(BTreeMap<RowKey, Row>);
@@ -34,6 +34,13 @@ impl State for Rows {
             _ => None,
         }
     }
+
+    fn token(&self, id: TokenId) -> Option<Arc<Token>> {
+        match self.0.get(&RowKey::Token(id)) {
+            Some(Row::Token(token)) => Some(token.clone()),
+            _ => None,
+        }
+    }
 }
 
 /// A registry whose every change goes through the log's text and back.
@@ -48,7 +55,7 @@ impl Registry {
         let Some(change) = decide(&self.rows, command)? else { return Ok(None) };
         let read = Change::read(
             change.kind(),
-            change.service().as_str(),
+            change.service().map(ServiceName::as_str),
             change.instance().map(|id| id.0),
             &change.data().unwrap(),
         );
@@ -275,8 +282,34 @@ fn data_that_cannot_be_read_is_named() {
             "no instance",
         ),
         ("status_change", "a b", some, "{}", "status_change"),
+        ("status_change", "", some, "{}", "no service"),
+        ("token_created", "", None, "{}", "token_created"),
+        ("token_revoked", "", None, "[]", "token_revoked"),
     ] {
-        let error = Change::read(kind, service, instance, data).unwrap_err();
+        let error = Change::read(kind, Some(service).filter(|s| !s.is_empty()), instance, data).unwrap_err();
         assert!(error.to_string().contains(part), "{error}");
     }
+}
+
+#[test]
+fn a_token_is_made_and_revoked_once() {
+    let mut registry = Registry::default();
+    let id = TokenId(Uuid::from_u128(7));
+    let rule = Rule { resource: Resource::Service, prefix: "orders".into(), access: Access::Write };
+    let new = CreateToken {
+        id,
+        name: TokenName::parse("build").unwrap(),
+        policies: Policies { rules: [rule].into() },
+        digest: Digest([9; 32]),
+        expires_at: Some(at(100)),
+    };
+    registry.run(&Command::CreateToken(new.clone())).unwrap();
+    let token = registry.rows.token(id).unwrap();
+    assert_eq!((&token.name, &token.policies, token.digest), (&new.name, &new.policies, new.digest));
+    assert_eq!((token.created_at, token.expires_at, token.version), (at(1), Some(at(100)), 1));
+    assert_eq!(&*token.actor, "me");
+    let revoke = Command::RevokeToken { id };
+    assert!(matches!(registry.run(&revoke), Ok(Some(Change::TokenRevoked { version: 2, .. }))));
+    assert_eq!(registry.rows.0.len(), 0);
+    assert_eq!(registry.run(&revoke), Err(Refusal::NoSuchToken));
 }

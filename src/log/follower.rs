@@ -286,7 +286,8 @@ impl Follower {
         }
         let old = self.view.snapshot();
         let cursor = loaded.cursor;
-        let snapshot = Snapshot::loaded(cursor.epoch, cursor.revision, loaded.instances, loaded.configs);
+        let snapshot = Snapshot::loaded(cursor.epoch, cursor.revision, loaded.instances, loaded.configs)
+            .with_tokens(loaded.tokens);
         self.view.publish(Arc::new(snapshot.with_counts_of(&old)));
         if place.cursor.is_some() {
             self.metrics.rebuilt();

@@ -28,7 +28,7 @@ pub use upkeep::run_upkeep;
 pub use writer::Writer;
 
 use crate::{
-    domain::{Command, Refusal, Revision},
+    domain::{Command, Refusal, Revision, Rights},
     telemetry::CommandOutcome,
 };
 
@@ -47,12 +47,21 @@ pub struct Caller {
     pub origin: Arc<str>,
     pub request_id: Option<Arc<str>>,
     pub idempotency: Option<IdempotencyKey>,
+    /// What he may do. The log does not ask: whoever hands over a command has seen to it.
+    pub rights: Rights,
 }
 
 impl Caller {
     /// rollcall itself, having asked an instance for its health.
     pub fn checker() -> Self {
-        Self { actor: "checker".into(), origin: "checker".into(), request_id: None, idempotency: None }
+        let rights = Rights::All;
+        Self {
+            actor: "checker".into(),
+            origin: "checker".into(),
+            request_id: None,
+            idempotency: None,
+            rights,
+        }
     }
 }
 

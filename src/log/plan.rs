@@ -20,11 +20,11 @@ use super::{
 use crate::{
     domain::{
         Change, Command, ConfigEntry, ConfigKey, Event, Instance, InstanceId, Key, Refusal, Revision, Row,
-        RowKey, ServiceName, State, Version, decide, evolve, registry::RegisterInstance,
+        RowKey, ServiceName, State, Token, TokenId, Version, decide, evolve, registry::RegisterInstance,
     },
     store::{
         Batch, Cursor, GroupOutcome,
-        append::{ConfigChange, Guard, InstanceChange, KeptAnswer, NewEvent, Span},
+        append::{ConfigChange, Guard, InstanceChange, KeptAnswer, NewEvent, Span, TokenChange},
     },
     view::Snapshot,
 };
@@ -121,6 +121,7 @@ impl Overlay<'_> {
         match key {
             RowKey::Instance(id) => State::instance(self.base, *id).map(Row::Instance),
             RowKey::Config(key) => State::config(self.base, key).map(Row::Config),
+            RowKey::Token(id) => State::token(self.base, *id).map(Row::Token),
         }
     }
 
@@ -156,6 +157,13 @@ impl State for Overlay<'_> {
     fn config(&self, key: &ConfigKey) -> Option<Arc<ConfigEntry>> {
         match self.row(&RowKey::Config(key.clone())) {
             Some(Row::Config(entry)) => Some(entry),
+            _ => None,
+        }
+    }
+
+    fn token(&self, id: TokenId) -> Option<Arc<Token>> {
+        match self.row(&RowKey::Token(id)) {
+            Some(Row::Token(token)) => Some(token),
             _ => None,
         }
     }
@@ -236,7 +244,9 @@ impl<'a> Planner<'a> {
 
     /// A row that comes and goes within one batch would never meet the table's rule of one row an identity.
     fn ends_a_new_row(&self, decision: &Result<Option<Change>, Refusal>) -> bool {
-        let Ok(Some(change @ Change::Unregistered { .. })) = decision else { return false };
+        let Ok(Some(change @ (Change::Unregistered { .. } | Change::TokenRevoked { .. }))) = decision else {
+            return false;
+        };
         self.overlay.touched.get(&change.row()).is_some_and(|touched| touched.before == 0)
     }
 
@@ -261,6 +271,8 @@ impl<'a> Planner<'a> {
             Command::PutConfig { key, .. } | Command::DeleteConfig { key, .. } => {
                 self.overlay.row(&RowKey::Config(key.clone()))
             }
+            Command::CreateToken(command) => self.overlay.row(&RowKey::Token(command.id)),
+            Command::RevokeToken { id } => self.overlay.row(&RowKey::Token(*id)),
         }
     }
 
@@ -309,7 +321,7 @@ impl<'a> Planner<'a> {
         let before = old.as_ref().map_or(0, Row::version);
         let created = match &old {
             Some(Row::Config(entry)) => entry.content.is_none(),
-            Some(Row::Instance(_)) => false,
+            Some(Row::Instance(_) | Row::Token(_)) => false,
             None => true,
         };
         let touched =
@@ -340,7 +352,9 @@ impl<'a> Planner<'a> {
             Change::Updated { .. }
             | Change::HealthChanged(_)
             | Change::ConfigPut { .. }
-            | Change::ConfigDeleted { .. } => {}
+            | Change::ConfigDeleted { .. }
+            | Change::TokenCreated(_)
+            | Change::TokenRevoked { .. } => {}
         }
     }
 
@@ -362,7 +376,7 @@ impl<'a> Planner<'a> {
             return None;
         }
         let mut instances = Vec::new();
-        let mut configs = Vec::new();
+        let (mut configs, mut tokens) = (Vec::new(), Vec::new());
         for (key, Touched { group, before, row, last_event }) in self.overlay.touched {
             match (key, row) {
                 (RowKey::Instance(id), Some(Row::Instance(row))) => {
@@ -375,6 +389,10 @@ impl<'a> Planner<'a> {
                     configs.push(ConfigChange { group, before, event: last_event, row });
                 }
                 (RowKey::Config(_), _) => {}
+                (RowKey::Token(id), row) => {
+                    let row = if let Some(Row::Token(token)) = row { Some(token) } else { None };
+                    tokens.push(TokenChange { group, id, before, event: last_event, row });
+                }
             }
         }
         Some(Batch {
@@ -384,6 +402,7 @@ impl<'a> Planner<'a> {
             groups: self.groups,
             instances,
             configs,
+            tokens,
             guards: self.guards,
             events: self.events,
             keys: self.keys,
@@ -395,6 +414,7 @@ fn key_of(row: &Row) -> RowKey {
     match row {
         Row::Instance(instance) => RowKey::Instance(instance.id),
         Row::Config(entry) => RowKey::Config(entry.key.clone()),
+        Row::Token(token) => RowKey::Token(token.id),
     }
 }
 

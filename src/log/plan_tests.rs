@@ -72,7 +72,7 @@ fn cursor(revision: Revision) -> Cursor {
 }
 
 fn plan_all(snapshot: &Snapshot, commands: &[Command]) -> Plan {
-    let caller = Caller { actor: "me".into(), origin: "test".into(), request_id: None, idempotency: None };
+    let caller = Caller { actor: "me".into(), origin: "test".into(), ..Caller::checker() };
     plan(snapshot, &cursor(snapshot.revision()), now(), commands.iter().map(|command| (command, &caller)))
 }
 

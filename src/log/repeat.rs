@@ -82,6 +82,10 @@ pub(super) fn at_revision(row: Row, revision: Option<Revision>) -> Row {
             Arc::make_mut(&mut entry).revision = revision;
             Row::Config(entry)
         }
+        Row::Token(mut token) => {
+            Arc::make_mut(&mut token).revision = revision;
+            Row::Token(token)
+        }
     }
 }
 

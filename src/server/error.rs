@@ -4,7 +4,10 @@ use std::net::SocketAddr;
 
 use thiserror::Error;
 
-use crate::store::{StoreError, private::PrivateError};
+use crate::{
+    doors::native::Unguarded,
+    store::{StoreError, private::PrivateError},
+};
 
 #[derive(Debug, Error)]
 pub enum ServeError {
@@ -16,6 +19,8 @@ pub enum ServeError {
     Private(#[from] PrivateError),
     #[error("the client for health checks cannot be made")]
     Checker(#[source] reqwest::Error),
+    #[error(transparent)]
+    Routes(#[from] Unguarded),
     #[error("signals cannot be listened for")]
     Signals(#[source] std::io::Error),
     #[error("a background task ended before its time; the log says which")]

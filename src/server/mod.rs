@@ -17,12 +17,12 @@ pub use error::ServeError;
 use tasks::Tasks;
 
 use crate::{
-    app::App,
+    app::{App, Auth},
     checker::Checker,
     doors,
     liveness::{Flusher, Liveness},
     log::{Anchors, Follower, Log, Writer, run_listener, run_notifier, run_upkeep},
-    settings::{Loaded, Settings},
+    settings::{Hidden, Loaded, Settings},
     store::{Database, Lanes, StoreError, migrate as store_migrate, private::PrivatePostgres},
     telemetry::Metrics,
     view::View,
@@ -139,12 +139,13 @@ impl Server {
             }
         });
 
-        let app = App::new(view, log, liveness, Lanes::new(database, READ_LANES), metrics.clone());
+        let auth = Auth::new(settings.is_auth_required(), settings.root_token.as_ref().map(Hidden::reveal));
+        let app = App::new(view, log, liveness, Lanes::new(database, READ_LANES), metrics.clone(), auth);
         if settings.checker {
             let task = Checker::new(app.clone()).map_err(ServeError::Checker)?;
             checker.spawn("checker", task.run(checker.stop()));
         }
-        let answers = doors::native::Front::new(app.clone());
+        let answers = doors::native::Front::new(app.clone())?;
         front.spawn(
             "http",
             listener::serve(socket, answers, settings.limits, metrics, front.stop(), DRAIN_WITHIN),

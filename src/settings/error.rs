@@ -46,17 +46,12 @@ pub enum SettingsError {
     UnknownKey { path: PathBuf, key: String, suggestion: Option<&'static str> },
 
     #[error(
-        "ROLLCALL_LISTEN is {listen}, where other machines may reach it, and then ROLLCALL_AUTH must say who may \
-         do what: ROLLCALL_AUTH=off lets everybody who reaches that address read and change everything; \
+        "ROLLCALL_LISTEN is {listen}, where other machines may reach it, and then ROLLCALL_AUTH must be said: \
+         with ROLLCALL_AUTH=on callers must show who they are (set ROLLCALL_ROOT_TOKEN for yourself), \
+         ROLLCALL_AUTH=off lets everybody who reaches that address read and change everything; \
          otherwise listen on 127.0.0.1"
     )]
     NotLoopback { listen: SocketAddr },
-
-    #[error(
-        "ROLLCALL_AUTH is on {origin}, but authentication is not in this release, a later one brings it: until \
-         then listen on loopback, or set ROLLCALL_AUTH=off and let only those reach the address who may do all"
-    )]
-    AuthNotYet { origin: Origin },
 
     #[error("there is no home folder to keep data in: set ROLLCALL_DATA_DIR to the path of a folder")]
     NoHome,

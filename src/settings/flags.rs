@@ -13,7 +13,7 @@ pub struct Flags {
     #[arg(long, value_name = "FILE", help = help(&names::CONFIG))]
     pub config: Option<PathBuf>,
 
-    #[arg(long, value_name = "URL", help = help(&names::DATABASE_URL), long_help = database_url_help())]
+    #[arg(long, value_name = "URL", help = help(&names::DATABASE_URL), long_help = secret_help(&names::DATABASE_URL))]
     pub database_url: Option<String>,
 
     #[arg(long, value_name = "ADDRESS:PORT", help = help(&names::LISTEN))]
@@ -40,6 +40,9 @@ pub struct Flags {
     #[arg(long, value_name = "ON|OFF", help = help(&names::AUTH))]
     pub auth: Option<String>,
 
+    #[arg(long, value_name = "TOKEN", help = help(&names::ROOT_TOKEN), long_help = secret_help(&names::ROOT_TOKEN))]
+    pub root_token: Option<String>,
+
     #[arg(long, value_name = "NUMBER", help = help(&names::MAX_CONNECTIONS))]
     pub max_connections: Option<String>,
 
@@ -62,6 +65,7 @@ impl Flags {
             log,
             log_format,
             auth,
+            root_token,
             max_connections,
             max_connections_per_address,
         } = self;
@@ -75,6 +79,7 @@ impl Flags {
             (names::LOG, log),
             (names::LOG_FORMAT, log_format),
             (names::AUTH, auth),
+            (names::ROOT_TOKEN, root_token),
             (names::MAX_CONNECTIONS, max_connections),
             (names::MAX_CONNECTIONS_PER_ADDRESS, max_connections_per_address),
         ]
@@ -88,10 +93,10 @@ fn help(setting: &Setting) -> String {
     format!("{}{default} [env: {}]", setting.help, setting.name)
 }
 
-fn database_url_help() -> String {
+fn secret_help(setting: &Setting) -> String {
     format!(
-        "{}\n\nFlags can be read in the machine's list of processes: a password is better kept in the environment.",
-        help(&names::DATABASE_URL)
+        "{}\n\nFlags can be read in the machine's list of processes: a secret is better kept in the environment.",
+        help(setting)
     )
 }
 

@@ -170,9 +170,6 @@ fn origin(value: &Value) -> Origin {
     }
 }
 
-/// Names that belong to authentication, which this release has not got: whoever sets one relies on it.
-const PROTECTING: [&str; 2] = ["ROLLCALL_ROOT_TOKEN", "ROLLCALL_JWT_SECRET"];
-
 fn unknown_names(environment: &BTreeMap<String, String>) -> Vec<String> {
     environment
         .keys()
@@ -180,12 +177,8 @@ fn unknown_names(environment: &BTreeMap<String, String>) -> Vec<String> {
         .filter(|name| !names::documented().any(|setting| setting.name == *name))
         .filter(|name| !CLIENT_NAMES.contains(&name.as_str()))
         .map(|name| {
-            if PROTECTING.contains(&name.as_str()) {
-                format!("{name} is set, but authentication is not in this release: it protects nothing")
-            } else {
-                let suggestion = names::nearest_name(name);
-                format!("{name} is set, but there is no such setting{}", did_you_mean(suggestion))
-            }
+            let suggestion = names::nearest_name(name);
+            format!("{name} is set, but there is no such setting{}", did_you_mean(suggestion))
         })
         .collect()
 }

@@ -9,6 +9,7 @@ mod layers;
 mod limits;
 mod names;
 mod parse;
+mod secret;
 
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ pub use self::{
     flags::Flags,
     limits::{Limits, Pace},
     names::{CLIENT_NAMES, SETTINGS, Setting, documented},
+    secret::Hidden,
 };
 use self::{layers::Layers, names as name};
 
@@ -41,6 +43,8 @@ pub struct Settings {
     pub log_format: LogFormat,
     /// `None` when nobody said: then only loopback may be listened on.
     pub auth: Option<bool>,
+    /// Who shows this may do everything.
+    pub root_token: Option<Hidden>,
     pub limits: Limits,
 }
 
@@ -71,6 +75,11 @@ impl Settings {
         resolve(&Layers::read(flags, &environment)?, &environment, root)
     }
 
+    /// Whether callers must show who they are. Not where nobody said so: then only this machine can reach it.
+    pub fn is_auth_required(&self) -> bool {
+        self.auth == Some(true)
+    }
+
     /// For tests: a free port on loopback, and nothing taken from the machine.
     pub fn for_tests(database_url: Option<String>, data_dir: PathBuf) -> Self {
         Self {
@@ -83,6 +92,7 @@ impl Settings {
             log: "info".to_owned(),
             log_format: LogFormat::Auto,
             auth: None,
+            root_token: None,
             limits: Limits::default(),
         }
     }
@@ -92,8 +102,19 @@ impl Settings {
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Taken apart by name, so that a new field has to be thought about here.
-        let Self { database_url, listen, data_dir, pg_bin, migrate, checker, log, log_format, auth, limits } =
-            self;
+        let Self {
+            database_url,
+            listen,
+            data_dir,
+            pg_bin,
+            migrate,
+            checker,
+            log,
+            log_format,
+            auth,
+            root_token,
+            limits,
+        } = self;
         f.debug_struct("Settings")
             .field("database_url", &database_url.as_deref().map(parse::redacted))
             .field("listen", listen)
@@ -104,6 +125,7 @@ impl fmt::Debug for Settings {
             .field("log", log)
             .field("log_format", log_format)
             .field("auth", auth)
+            .field("root_token", root_token)
             .field("limits", limits)
             .finish()
     }
@@ -131,16 +153,29 @@ fn resolve(
 ) -> Result<Loaded, SettingsError> {
     let mut warnings = layers.warnings.clone();
     let auth = value(layers, &name::AUTH, parse::switch)?;
-    if let (Some(true), Some((_, origin))) = (auth, layers.get(&name::AUTH)) {
-        return Err(SettingsError::AuthNotYet { origin: origin.clone() });
-    }
     let listen = required(layers, &name::LISTEN, parse::address)?;
     if !listen.ip().to_canonical().is_loopback() {
         if auth.is_none() {
             return Err(SettingsError::NotLoopback { listen });
         }
-        warnings
-            .push(format!("ROLLCALL_AUTH is off: whoever reaches {listen} may read and change everything"));
+        if auth == Some(false) {
+            warnings.push(format!(
+                "ROLLCALL_AUTH is off: whoever reaches {listen} may read and change everything"
+            ));
+        }
+    }
+    let root_token = root_token(layers)?;
+    match auth {
+        Some(true) if root_token.is_none() => warnings.push(
+            "ROLLCALL_AUTH is on and ROLLCALL_ROOT_TOKEN is not set: nobody can make tokens but with one that was \
+             made before"
+                .to_owned(),
+        ),
+        Some(true) => {}
+        _ if root_token.is_some() => warnings.push(
+            "ROLLCALL_ROOT_TOKEN is set, but ROLLCALL_AUTH is not on: nobody is asked for a token".to_owned(),
+        ),
+        _ => {}
     }
     let data_dir = match value(layers, &name::DATA_DIR, parse::folder)? {
         Some(folder) => folder,
@@ -156,6 +191,7 @@ fn resolve(
         log: required(layers, &name::LOG, parse::log_levels)?,
         log_format: required(layers, &name::LOG_FORMAT, parse::log_format)?,
         auth,
+        root_token,
         limits: Limits {
             connections: value(layers, &name::MAX_CONNECTIONS, parse::count)?,
             connections_per_address: value(layers, &name::MAX_CONNECTIONS_PER_ADDRESS, parse::count)?,
@@ -191,6 +227,17 @@ fn database_url(layers: &Layers) -> Result<Option<String>, SettingsError> {
     let setting = name::DATABASE_URL;
     let Some((text, origin)) = layers.get(&setting) else { return Ok(None) };
     parse::database_url(text).map(Some).map_err(|reason| SettingsError::Secret {
+        name: setting.name,
+        reason,
+        origin: origin.clone(),
+        allowed: setting.allowed,
+    })
+}
+
+fn root_token(layers: &Layers) -> Result<Option<Hidden>, SettingsError> {
+    let setting = name::ROOT_TOKEN;
+    let Some((text, origin)) = layers.get(&setting) else { return Ok(None) };
+    parse::root_token(text).map(|token| Some(Hidden::new(token))).map_err(|reason| SettingsError::Secret {
         name: setting.name,
         reason,
         origin: origin.clone(),

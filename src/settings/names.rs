@@ -100,7 +100,16 @@ pub const AUTH: Setting = Setting {
     default: None,
     secret: false,
     allowed: SWITCH,
-    help: "Whether callers need a token; this release only knows off, which must be said for ROLLCALL_LISTEN beyond loopback.",
+    help: "Whether callers must show who they are: on or off. Off by default on loopback; beyond it one must be said.",
+};
+
+pub const ROOT_TOKEN: Setting = Setting {
+    name: "ROLLCALL_ROOT_TOKEN",
+    key: "root_token",
+    default: None,
+    secret: true,
+    allowed: "at least 32 visible ASCII characters, such as `openssl rand -hex 32` gives",
+    help: "Whoever shows it as a Bearer token may do everything, above all make other tokens.",
 };
 
 const COUNT: &str = "a whole number from 1 to 1000000";
@@ -134,7 +143,7 @@ pub const CONFIG: Setting = Setting {
 };
 
 /// Every setting that a value can be given for, in the order of the documentation.
-pub const SETTINGS: [Setting; 11] = [
+pub const SETTINGS: [Setting; 12] = [
     DATABASE_URL,
     LISTEN,
     DATA_DIR,
@@ -144,6 +153,7 @@ pub const SETTINGS: [Setting; 11] = [
     LOG,
     LOG_FORMAT,
     AUTH,
+    ROOT_TOKEN,
     MAX_CONNECTIONS,
     MAX_CONNECTIONS_PER_ADDRESS,
 ];

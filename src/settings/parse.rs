@@ -57,6 +57,15 @@ pub fn log_levels(text: &str) -> Option<String> {
     Some(text.trim().to_owned())
 }
 
+/// Nobody must be able to guess it, and everybody must be able to send it in a header.
+pub fn root_token(text: &str) -> Result<&str, &'static str> {
+    let text = text.trim();
+    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("it has spaces, or characters that are not ASCII");
+    }
+    if text.len() < 32 { Err("it is shorter than 32 characters") } else { Ok(text) }
+}
+
 /// Checks what can be known without connecting. The reason never quotes the text: all of it may be secret when
 /// it is not the URL that it should be.
 pub fn database_url(text: &str) -> Result<String, &'static str> {

@@ -189,10 +189,27 @@ fn only_loopback_is_listened_on_unless_somebody_decided_about_authentication() {
 }
 
 #[test]
-fn authentication_is_refused_while_there_is_none() {
-    for listen in ["127.0.0.1:8081", "0.0.0.0:8081"] {
-        let text = refusal(&[("ROLLCALL_AUTH", "on"), ("ROLLCALL_LISTEN", listen)]);
-        assert!(text.contains("not in this release"), "{text}");
+fn whoever_is_asked_for_a_token_must_be_able_to_have_one() {
+    let token = "0123456789abcdef0123456789ABCDEF";
+    for (pairs, warned_of) in [
+        (&[("ROLLCALL_AUTH", "on"), ("ROLLCALL_ROOT_TOKEN", token)][..], None),
+        (&[("ROLLCALL_AUTH", "on"), ("ROLLCALL_ROOT_TOKEN", token), ("ROLLCALL_LISTEN", "0.0.0.0:1")], None),
+        (&[("ROLLCALL_AUTH", "on")], Some("nobody can make tokens")),
+        (&[("ROLLCALL_ROOT_TOKEN", token)], Some("nobody is asked")),
+        (&[("ROLLCALL_AUTH", "off"), ("ROLLCALL_ROOT_TOKEN", token)], Some("nobody is asked")),
+    ] {
+        let loaded = load(Flags::default(), pairs).expect("good settings");
+        let warnings = loaded.warnings.join("\n");
+        assert_eq!(warnings.is_empty(), warned_of.is_none(), "{pairs:?}: {warnings}");
+        assert!(warnings.contains(warned_of.unwrap_or_default()), "{pairs:?}: {warnings}");
+        let auth = pairs.contains(&("ROLLCALL_AUTH", "on"));
+        assert_eq!(loaded.settings.is_auth_required(), auth, "{pairs:?}");
+        assert!(!format!("{:?}", loaded.settings).contains(token));
+    }
+    for bad in ["brief", &token[1..], "0123456789abcdef 0123456789abcdef", "0123456789abcdef0123456789abcdeé"]
+    {
+        let text = refusal(&[("ROLLCALL_ROOT_TOKEN", bad)]);
+        assert!(text.contains("ROLLCALL_ROOT_TOKEN") && !text.contains(bad), "{text}");
     }
 }
 
@@ -239,7 +256,6 @@ fn unknown_names_are_warned_of_and_the_clients_are_not() {
             ("ROLLCALL_ADDR", "http://127.0.0.1:8081"),
             ("ROLLCALL_TOKEN", "s3cret"),
             ("ROLLCALL_LISTN", "s3cret"),
-            ("ROLLCALL_ROOT_TOKEN", "s3cret"),
             ("ROLLCALL_WHATEVER", "s3cret"),
             ("PATH", "/bin"),
         ],
@@ -249,7 +265,6 @@ fn unknown_names_are_warned_of_and_the_clients_are_not() {
         loaded.warnings,
         [
             "ROLLCALL_LISTN is set, but there is no such setting; did you mean ROLLCALL_LISTEN?",
-            "ROLLCALL_ROOT_TOKEN is set, but authentication is not in this release: it protects nothing",
             "ROLLCALL_WHATEVER is set, but there is no such setting",
         ]
     );

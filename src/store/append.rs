@@ -10,11 +10,12 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
+    columns::{ConfigColumns, EventColumns, GuardColumns, InstanceColumns, KeyColumns, TokenColumns},
     error::StoreError,
     lane::{STATEMENT_WITHIN, bounded},
     poll::Cursor,
 };
-use crate::domain::{Change, ConfigEntry, Content, Instance, InstanceId, Revision, RowKey, Version};
+use crate::domain::{Change, ConfigEntry, Instance, InstanceId, Revision, RowKey, Token, TokenId, Version};
 
 /// Who writes: a replica, and the generation that its connection was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +34,7 @@ pub struct Batch {
     pub groups: i32,
     pub instances: Vec<InstanceChange>,
     pub configs: Vec<ConfigChange>,
+    pub tokens: Vec<TokenChange>,
     pub guards: Vec<Guard>,
     pub events: Vec<NewEvent>,
     pub keys: Vec<KeptAnswer>,
@@ -70,6 +72,17 @@ pub struct ConfigChange {
     pub before: Version,
     pub event: i32,
     pub row: Arc<ConfigEntry>,
+}
+
+/// A token comes or goes; nothing else becomes of it.
+#[derive(Clone, Debug)]
+pub struct TokenChange {
+    pub group: i32,
+    pub id: TokenId,
+    pub before: Version,
+    pub event: i32,
+    /// None removes it.
+    pub row: Option<Arc<Token>>,
 }
 
 /// A row that a group's decision rests on without changing it; version 0 demands that it is not there.
@@ -157,6 +170,7 @@ pub async fn find(connection: &mut PgConnection, batch: Uuid) -> Result<Option<A
     }))
 }
 
+#[expect(clippy::too_many_lines, reason = "one statement, with a parameter for each column")]
 pub async fn append(
     connection: &mut PgConnection,
     writer: Writer,
@@ -167,6 +181,7 @@ pub async fn append(
     let guards = GuardColumns::of(&batch.guards);
     let events = EventColumns::of(&batch.events);
     let keys = KeyColumns::of(&batch.keys);
+    let tokens = TokenColumns::of(&batch.tokens);
     let row = bounded(
         APPEND_WITHIN,
         sqlx::query!(
@@ -177,7 +192,8 @@ pub async fn append(
               $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32,
               $33, $34, $35, $36,
               $37, $38, $39, $40, $41, $42, $43, $44,
-              $45, $46, $47, $48, $49, $50)
+              $45, $46, $47, $48, $49, $50,
+              $51, $52, $53, $54, $55, $56, $57, $58, $59, $60)
             "#,
             batch.id,
             writer.replica,
@@ -217,7 +233,7 @@ pub async fn append(
             &guards.version,
             &events.group,
             &events.kind as &[&str],
-            &events.service as &[&str],
+            &events.service as &[Option<&str>],
             &events.instance as &[Option<Uuid>],
             &events.actor as &[&str],
             &events.origin as &[&str],
@@ -229,6 +245,16 @@ pub async fn append(
             &keys.key as &[&str],
             &keys.fingerprint as &[&[u8]],
             &keys.answer as &[&str],
+            &tokens.group,
+            &tokens.id,
+            &tokens.before,
+            &tokens.after,
+            &tokens.event,
+            &tokens.name as &[&str],
+            &tokens.policies,
+            &tokens.digest as &[&[u8]],
+            &tokens.expires as &[Option<DateTime<Utc>>],
+            &tokens.actor as &[&str],
         )
         .fetch_one(connection),
     )
@@ -261,178 +287,4 @@ fn outcome(number: i16) -> GroupOutcome {
 
 fn unexpected(function: &'static str, answer: &str) -> StoreError {
     StoreError::Unreadable { table: function, column: "its answer", reason: answer.to_owned() }
-}
-
-#[derive(Default)]
-struct InstanceColumns<'a> {
-    group: Vec<i32>,
-    id: Vec<Uuid>,
-    before: Vec<i64>,
-    after: Vec<i64>,
-    event: Vec<i32>,
-    service: Vec<&'a str>,
-    key: Vec<&'a str>,
-    key_given: Vec<bool>,
-    status: Vec<&'a str>,
-    failures: Vec<i32>,
-    changes: Vec<i32>,
-    spec: Vec<String>,
-    registered: Vec<DateTime<Utc>>,
-}
-
-impl<'a> InstanceColumns<'a> {
-    fn of(changes: &'a [InstanceChange]) -> Self {
-        let mut columns = Self::default();
-        for change in changes {
-            columns.group.push(change.group);
-            columns.id.push(change.id.0);
-            columns.before.push(change.before);
-            columns.event.push(change.event);
-            match &change.row {
-                Some(row) => columns.push_row(row),
-                None => columns.push_removal(),
-            }
-        }
-        columns
-    }
-
-    fn push_row(&mut self, row: &'a Instance) {
-        self.after.push(row.version);
-        self.service.push(row.service.as_str());
-        self.key.push(row.key.as_str());
-        self.key_given.push(row.key.is_given());
-        self.status.push(row.health.status.as_str());
-        self.failures.push(i32::try_from(row.health.failures).unwrap_or(i32::MAX));
-        self.changes.push(row.health.changes.cast_signed());
-        // maps with text keys and finite numbers: there is nothing in a Spec that JSON cannot hold
-        self.spec.push(serde_json::to_string(&*row.spec).unwrap_or_default());
-        self.registered.push(row.registered_at);
-    }
-
-    /// A removal needs its id and its version only; the arrays must have one length all the same.
-    fn push_removal(&mut self) {
-        self.after.push(0);
-        self.service.push("");
-        self.key.push("");
-        self.key_given.push(false);
-        self.status.push("");
-        self.failures.push(0);
-        self.changes.push(0);
-        self.spec.push(String::new());
-        self.registered.push(DateTime::UNIX_EPOCH);
-    }
-}
-
-#[derive(Default)]
-struct ConfigColumns<'a> {
-    group: Vec<i32>,
-    id: Vec<Uuid>,
-    before: Vec<i64>,
-    after: Vec<i64>,
-    event: Vec<i32>,
-    service: Vec<&'a str>,
-    environment: Vec<&'a str>,
-    content: Vec<Option<&'a str>>,
-    comment: Vec<Option<&'a str>>,
-    actor: Vec<&'a str>,
-    created: Vec<DateTime<Utc>>,
-}
-
-impl<'a> ConfigColumns<'a> {
-    fn of(changes: &'a [ConfigChange]) -> Self {
-        let mut columns = Self::default();
-        for ConfigChange { group, before, event, row } in changes {
-            columns.group.push(*group);
-            columns.id.push(row.key.id());
-            columns.before.push(*before);
-            columns.after.push(row.version);
-            columns.event.push(*event);
-            columns.service.push(row.key.service.as_str());
-            columns.environment.push(row.key.environment.as_str());
-            columns.content.push(row.content.as_ref().map(Content::text));
-            columns.comment.push(row.comment.as_deref());
-            columns.actor.push(&row.actor);
-            columns.created.push(row.created_at);
-        }
-        columns
-    }
-}
-
-#[derive(Default)]
-struct GuardColumns {
-    group: Vec<i32>,
-    table: Vec<&'static str>,
-    id: Vec<Uuid>,
-    version: Vec<i64>,
-}
-
-impl GuardColumns {
-    fn of(guards: &[Guard]) -> Self {
-        let mut columns = Self::default();
-        for guard in guards {
-            let (table, id) = match &guard.row {
-                RowKey::Instance(id) => ("instances", id.0),
-                RowKey::Config(key) => ("config_entries", key.id()),
-            };
-            columns.group.push(guard.group);
-            columns.table.push(table);
-            columns.id.push(id);
-            columns.version.push(guard.version);
-        }
-        columns
-    }
-}
-
-#[derive(Default)]
-struct EventColumns<'a> {
-    group: Vec<i32>,
-    kind: Vec<&'a str>,
-    service: Vec<&'a str>,
-    instance: Vec<Option<Uuid>>,
-    actor: Vec<&'a str>,
-    origin: Vec<&'a str>,
-    request: Vec<Option<&'a str>>,
-    data: Vec<&'a str>,
-}
-
-impl<'a> EventColumns<'a> {
-    fn of(events: &'a [NewEvent]) -> Self {
-        let mut columns = Self::default();
-        for event in events {
-            columns.group.push(event.group);
-            columns.kind.push(event.change.kind());
-            columns.service.push(event.change.service().as_str());
-            columns.instance.push(event.change.instance().map(|id| id.0));
-            columns.actor.push(&event.actor);
-            columns.origin.push(&event.origin);
-            columns.request.push(event.request_id.as_deref());
-            columns.data.push(&event.data);
-        }
-        columns
-    }
-}
-
-#[derive(Default)]
-struct KeyColumns<'a> {
-    group: Vec<i32>,
-    event: Vec<i32>,
-    changed: Vec<bool>,
-    key: Vec<&'a str>,
-    fingerprint: Vec<&'a [u8]>,
-    answer: Vec<&'a str>,
-}
-
-impl<'a> KeyColumns<'a> {
-    fn of(keys: &'a [KeptAnswer]) -> Self {
-        let mut columns = Self::default();
-        for kept in keys {
-            columns.group.push(kept.group);
-            columns.event.push(kept.event);
-            columns.changed.push(kept.changed);
-            columns.key.push(&kept.key);
-            columns.fingerprint.push(&kept.fingerprint);
-            columns.answer.push(&kept.answer);
-        }
-        columns
-    }
 }

@@ -71,9 +71,9 @@ struct KeptRow {
 impl KeptRow {
     fn into_kept(self) -> Result<Kept, StoreError> {
         let Self { fingerprint, answer, revision, time, kind, service, instance, actor, data, .. } = self;
-        let event = match (time, kind, service, actor, data) {
-            (Some(time), Some(kind), Some(service), Some(actor), Some(data)) => {
-                Some(read_event(revision, time, &kind, &service, instance, &actor, &data)?)
+        let event = match (time, kind, actor, data) {
+            (Some(time), Some(kind), Some(actor), Some(data)) => {
+                Some(read_event(revision, time, &kind, service.as_deref(), instance, &actor, &data)?)
             }
             _ => None,
         };

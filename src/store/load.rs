@@ -9,8 +9,8 @@ use sqlx::{Connection, PgConnection};
 
 use super::{error::StoreError, lane::bounded, poll::Cursor};
 use crate::domain::{
-    ConfigEntry, ConfigKey, Content, Environment, Fault, Health, Instance, InstanceId, Key, Metadata,
-    Revision, ServiceName, Spec, Status,
+    ConfigEntry, ConfigKey, Content, Digest, Environment, Fault, Health, Instance, InstanceId, Key, Metadata,
+    Revision, ServiceName, Spec, Status, Token, TokenId, TokenName,
 };
 
 /// A registry of a hundred thousand loads in under a second; this is for the day when the database is busy as well.
@@ -25,6 +25,7 @@ pub struct Loaded {
     pub cursor: Cursor,
     pub instances: Vec<Instance>,
     pub configs: Vec<ConfigEntry>,
+    pub tokens: Vec<Token>,
 }
 
 pub async fn load(connection: &mut PgConnection) -> Result<Loaded, StoreError> {
@@ -70,6 +71,12 @@ async fn load_in_one_snapshot(connection: &mut PgConnection) -> Result<Loaded, S
     )
     .fetch_all(&mut *snapshot)
     .await?;
+    let tokens = sqlx::query_as!(
+        TokenRow,
+        "select id, version, revision, name, policies, digest, actor, created_at, expires_at from rollcall.tokens"
+    )
+    .fetch_all(&mut *snapshot)
+    .await?;
     snapshot.commit().await?;
     if let Some(error) = unreadable {
         return Err(error);
@@ -80,6 +87,7 @@ async fn load_in_one_snapshot(connection: &mut PgConnection) -> Result<Loaded, S
         cursor: Cursor { epoch: head.epoch, revision: head.revision.unwrap_or(0), hash: head.hash },
         instances,
         configs: configs.into_iter().map(ConfigEntry::try_from).collect::<Result<_, _>>()?,
+        tokens: tokens.into_iter().map(Token::try_from).collect::<Result<_, _>>()?,
     })
 }
 
@@ -168,6 +176,38 @@ impl TryFrom<ConfigRow> for ConfigEntry {
             actor: row.actor.into(),
             created_at: row.created_at,
             updated_at: row.updated_at,
+            version: row.version,
+            revision: row.revision,
+        })
+    }
+}
+
+struct TokenRow {
+    id: uuid::Uuid,
+    version: i64,
+    revision: i64,
+    name: String,
+    policies: String,
+    digest: Vec<u8>,
+    actor: String,
+    created_at: chrono::DateTime<chrono::Utc>,
+    expires_at: Option<chrono::DateTime<chrono::Utc>>,
+}
+
+impl TryFrom<TokenRow> for Token {
+    type Error = StoreError;
+
+    fn try_from(row: TokenRow) -> Result<Self, StoreError> {
+        let digest = row.digest.try_into().map_err(|_| unreadable("tokens", "digest", "has not 32 bytes"))?;
+        Ok(Self {
+            id: TokenId(row.id),
+            name: TokenName::parse(&row.name).map_err(|fault| unreadable("tokens", "name", fault))?,
+            policies: serde_json::from_str(&row.policies)
+                .map_err(|error| unreadable("tokens", "policies", error))?,
+            digest: Digest(digest),
+            created_at: row.created_at,
+            expires_at: row.expires_at,
+            actor: row.actor.into(),
             version: row.version,
             revision: row.revision,
         })

@@ -5,7 +5,8 @@
 //! takes its socket with it, so nothing leaks and no later query meets what an earlier one left behind.
 
 pub mod append;
-pub mod connect;
+pub mod columns;
+mod connect;
 pub mod epoch;
 pub mod error;
 pub mod hint;

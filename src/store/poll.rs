@@ -53,7 +53,7 @@ pub async fn poll(
             select h.epoch, h.floor, clock_timestamp() as "now!", top.rev_to as "top?", page.rev_to as "to?",
                    page.hash as "hash?",
                    ($1 = 0 or exists (select from rollcall.batches b where b.rev_to = $1 and b.hash = $2)) as "known!",
-                   e.revision as "revision?", e.time as "time?", e.kind as "kind?", e.service as "service?",
+                   e.revision as "revision?", e.time as "time?", e.kind as "kind?", e.service,
                    e.instance, e.actor as "actor?", e.data as "data?"
             from rollcall.log_head h
             left join lateral (select b.rev_to from rollcall.batches b order by b.rev_to desc limit 1) top on true
@@ -89,12 +89,12 @@ pub async fn poll(
     };
     let mut events = Vec::with_capacity(rows.len());
     for row in rows {
-        let (Some(revision), Some(time), Some(kind), Some(service), Some(actor), Some(data)) =
-            (row.revision, row.time, row.kind, row.service, row.actor, row.data)
+        let (Some(revision), Some(time), Some(kind), Some(actor), Some(data)) =
+            (row.revision, row.time, row.kind, row.actor, row.data)
         else {
             continue;
         };
-        events.push(read_event(revision, time, &kind, &service, row.instance, &actor, &data)?);
+        events.push(read_event(revision, time, &kind, row.service.as_deref(), row.instance, &actor, &data)?);
     }
     Ok(Polled::News { events, cursor, now, complete })
 }
@@ -103,7 +103,7 @@ pub(super) fn read_event(
     revision: Revision,
     time: DateTime<Utc>,
     kind: &str,
-    service: &str,
+    service: Option<&str>,
     instance: Option<Uuid>,
     actor: &str,
     data: &str,

@@ -95,6 +95,29 @@ impl Overdue {
     }
 }
 
+/// Why a request was answered 401.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotLetIn {
+    /// It showed nothing.
+    Nothing,
+    /// It showed something else than a Bearer token.
+    Malformed,
+    /// What it showed is not, or no longer, valid.
+    Invalid,
+}
+
+impl NotLetIn {
+    const ALL: [Self; 3] = [Self::Nothing, Self::Malformed, Self::Invalid];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::Malformed => "malformed",
+            Self::Invalid => "invalid",
+        }
+    }
+}
+
 /// What a poll of the log found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PollResult {
@@ -163,6 +186,12 @@ pub(super) struct Reason {
 impl From<Full> for Reason {
     fn from(full: Full) -> Self {
         Self { reason: full.label() }
+    }
+}
+
+impl From<NotLetIn> for Reason {
+    fn from(why: NotLetIn) -> Self {
+        Self { reason: why.label() }
     }
 }
 
@@ -337,6 +366,7 @@ pub(super) struct Connections {
     pub open: Gauge,
     pub refused: Family<Reason, Counter>,
     pub overdue: Family<Reason, Counter>,
+    pub unauthenticated: Family<Reason, Counter>,
 }
 
 impl Connections {
@@ -355,7 +385,16 @@ impl Connections {
                 "Connections ended because the client took too long",
                 Family::default(),
             ),
+            unauthenticated: add(
+                registry,
+                "rollcall_http_unauthenticated",
+                "Requests refused because it was not known who asked",
+                Family::default(),
+            ),
         };
+        for why in NotLetIn::ALL {
+            drop(connections.unauthenticated.get_or_create(&why.into()));
+        }
         for full in Full::ALL {
             drop(connections.refused.get_or_create(&full.into()));
         }

@@ -12,7 +12,7 @@ use std::{
 use prometheus_client::{collector::Collector, encoding::text, registry::Registry};
 
 use super::{
-    families::{CommandOutcome, Families, Full, Overdue, PollResult, Request, Service},
+    families::{CommandOutcome, Families, Full, NotLetIn, Overdue, PollResult, Request, Service},
     histogram::Durations,
     labels::{Bounded, ServiceLabels},
 };
@@ -99,6 +99,10 @@ impl Metrics {
     }
 
     /// A connection was ended because its client took too long.
+    pub fn unauthenticated(&self, why: NotLetIn) {
+        self.0.families.connections.unauthenticated.get_or_create(&why.into()).inc();
+    }
+
     pub fn connection_overdue(&self, overdue: Overdue) {
         self.0.families.connections.overdue.get_or_create(&overdue.into()).inc();
     }

@@ -11,7 +11,7 @@ mod metrics;
 
 pub use self::{
     chain::{chain, chain_with},
-    families::{CommandOutcome, Full, Overdue, PollResult},
+    families::{CommandOutcome, Full, NotLetIn, Overdue, PollResult},
     histogram::Durations,
     labels::ServiceLabels,
     logging::{LoggingError, init_logging},

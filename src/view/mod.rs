@@ -6,6 +6,7 @@
 mod ready;
 mod shelf;
 mod snapshot;
+mod tokens;
 
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use crate::domain::Revision;
 
 pub use ready::Slot;
 pub use snapshot::{Difference, Discoveries, ServiceView, Snapshot};
+pub use tokens::Tokens;
 
 /// Where the newest snapshot is found.
 pub struct View {

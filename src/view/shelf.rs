@@ -4,7 +4,7 @@
 //! registry each of those is a step into cold memory: eight at the bottom cost less than the sixteen or thirty-two of
 //! the maps at hand.
 
-use std::sync::Arc;
+use std::{hint::black_box, sync::Arc};
 
 const BITS: u32 = 3;
 const WIDTH: usize = 1 << BITS;
@@ -34,7 +34,13 @@ fn place(index: usize, height: u32) -> usize {
     (index >> (BITS * height)) % WIDTH
 }
 
-impl<T: Clone> Shelf<T> {
+/// Whoever copies owners counts each of them up, and a count that is being changed has to be at hand before the next
+/// one's turn comes. To look at them first brings them all at once.
+pub fn fetch(owners: impl Iterator<Item = usize>) {
+    black_box(owners.fold(0, usize::wrapping_add));
+}
+
+impl<T> Shelf<T> {
     pub fn get(&self, index: usize) -> Option<&T> {
         if index >= self.len {
             return None;
@@ -52,8 +58,14 @@ impl<T: Clone> Shelf<T> {
         }
     }
 
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        (0..self.len).filter_map(|index| self.get(index))
+    }
+}
+
+impl<T> Shelf<Arc<T>> {
     /// Puts a value at the end, and tells where that is.
-    pub fn push(&mut self, value: T) -> usize {
+    pub fn push(&mut self, value: Arc<T>) -> usize {
         let index = self.len;
         if index > 0 && index >> (BITS * self.height) == WIDTH {
             let mut children = [const { Node::Empty }; WIDTH];
@@ -67,19 +79,15 @@ impl<T: Clone> Shelf<T> {
     }
 
     /// Replaces a value that is there.
-    pub fn set(&mut self, index: usize, value: T) {
+    pub fn set(&mut self, index: usize, value: Arc<T>) {
         if index < self.len {
             self.root.set(self.height, index, value);
         }
     }
-
-    pub fn iter(&self) -> impl Iterator<Item = &T> {
-        (0..self.len).filter_map(|index| self.get(index))
-    }
 }
 
-impl<T: Clone> Node<T> {
-    fn set(&mut self, height: u32, index: usize, value: T) {
+impl<T> Node<Arc<T>> {
+    fn set(&mut self, height: u32, index: usize, value: Arc<T>) {
         if matches!(self, Self::Empty) {
             *self = match height {
                 0 => Self::Leaf(Arc::new([const { None }; WIDTH])),
@@ -88,16 +96,26 @@ impl<T: Clone> Node<T> {
         }
         match self {
             Self::Branch(children) => {
+                fetch(children.iter().map(Self::owners));
                 if let Some(child) = Arc::make_mut(children).get_mut(place(index, height)) {
                     child.set(height - 1, index, value);
                 }
             }
             Self::Leaf(values) => {
+                fetch(values.iter().flatten().map(Arc::strong_count));
                 if let Some(slot) = Arc::make_mut(values).get_mut(place(index, 0)) {
                     *slot = Some(value);
                 }
             }
             Self::Empty => {}
+        }
+    }
+
+    fn owners(&self) -> usize {
+        match self {
+            Self::Branch(children) => Arc::strong_count(children),
+            Self::Leaf(values) => Arc::strong_count(values),
+            Self::Empty => 0,
         }
     }
 }

@@ -13,11 +13,12 @@ use imbl::{GenericHashMap, OrdMap, ordmap::DiffItem, shared_ptr::DefaultSharedPt
 
 use super::{
     ready::{Ready, Slot},
-    shelf::Shelf,
+    shelf::{Shelf, fetch},
+    tokens::Tokens,
 };
 use crate::domain::{
     ConfigEntry, ConfigKey, Event, Instance, InstanceId, Key, Revision, Row, RowKey, ServiceName, State,
-    evolve,
+    Token, TokenId, evolve,
 };
 
 /// A change of an instance touches its service alone. Names and places change only when a service or an instance comes
@@ -32,6 +33,7 @@ pub struct Snapshot {
     names: OrdMap<ServiceName, usize>,
     places: Hashed<InstanceId, Place>,
     configs: OrdMap<ConfigKey, Arc<ConfigEntry>>,
+    tokens: Arc<Tokens>,
     /// For the next service that comes.
     counts: Discoveries,
     /// The same in all snapshots that came from one load: in these, a service keeps its number.
@@ -82,6 +84,9 @@ pub struct Discoveries {
 
 const COUNTS: usize = 64;
 
+/// How many instances of a service lie in one node of the map, which is copied when one of them changes.
+const COPIED_TOGETHER: usize = 16;
+
 impl Default for Discoveries {
     fn default() -> Self {
         Self { counts: Arc::new([const { AtomicU64::new(0) }; COUNTS]), place: 0 }
@@ -114,6 +119,9 @@ impl ServiceView {
     }
 
     fn changed(&self, revision: Revision, change: impl FnOnce(&mut OrdMap<Key, Arc<Instance>>)) -> Self {
+        if self.instances.len() <= COPIED_TOGETHER {
+            fetch(self.instances.values().map(Arc::strong_count));
+        }
         let mut instances = self.instances.clone();
         change(&mut instances);
         Self {
@@ -158,6 +166,12 @@ impl Snapshot {
         }
         snapshot.configs = configs.into_iter().map(|entry| (entry.key.clone(), Arc::new(entry))).collect();
         snapshot
+    }
+
+    #[must_use]
+    pub fn with_tokens(mut self, tokens: Vec<Token>) -> Self {
+        self.tokens = Arc::new(tokens.into_iter().map(Arc::new).collect());
+        self
     }
 
     /// Takes over the counts of the snapshot that this one replaces after a rebuild.
@@ -229,6 +243,14 @@ impl Snapshot {
                 let old = self.configs.get(&key).cloned().map(Row::Config);
                 if let Some(Row::Config(entry)) = evolve(old.as_ref(), event) {
                     self.configs.insert(key, entry);
+                }
+            }
+            RowKey::Token(id) => {
+                let old = self.tokens.get(id).cloned().map(Row::Token);
+                let tokens = Arc::make_mut(&mut self.tokens);
+                match evolve(old.as_ref(), event) {
+                    Some(Row::Token(token)) => tokens.insert(token),
+                    _ => tokens.remove(id),
                 }
             }
         }
@@ -332,6 +354,11 @@ impl Snapshot {
     pub fn configs(&self) -> &OrdMap<ConfigKey, Arc<ConfigEntry>> {
         &self.configs
     }
+
+    /// Another one as soon as any of them has come or gone.
+    pub fn tokens(&self) -> &Arc<Tokens> {
+        &self.tokens
+    }
 }
 
 /// What the instances of a service often have in common is kept once.
@@ -355,5 +382,9 @@ impl State for Snapshot {
 
     fn config(&self, key: &ConfigKey) -> Option<Arc<ConfigEntry>> {
         self.configs.get(key).cloned()
+    }
+
+    fn token(&self, id: TokenId) -> Option<Arc<Token>> {
+        self.tokens.get(id).cloned()
     }
 }

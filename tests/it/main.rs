@@ -11,6 +11,7 @@
 )]
 
 mod append;
+mod auth;
 mod firstviscount;
 mod http;
 mod log;

@@ -1,12 +1,12 @@
 //! Who stands behind a write, for the log.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use axum::{extract::FromRequestParts, http::request::Parts};
 
-use super::{peer::Peer, problem::Problem, request_id::RequestId};
+use super::{gate::Who, peer::Peer, problem::Problem, request_id::RequestId};
 use crate::{
-    app::{Caller, IdempotencyKey},
+    app::{Caller, IdempotencyKey, Identity},
     domain::Violation,
 };
 
@@ -25,8 +25,8 @@ pub struct CallerOf(pub Caller);
 impl<S: Sync> FromRequestParts<S> for CallerOf {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        static ANYBODY: LazyLock<Arc<str>> = LazyLock::new(|| "anonymous".into());
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Who(identity) = Who::from_request_parts(parts, state).await?;
         let context = parts.extensions.get::<Context>();
         let door = context.map_or("unknown", |context| context.door);
         let origin: Arc<str> = match parts.extensions.get::<Arc<Peer>>() {
@@ -34,8 +34,13 @@ impl<S: Sync> FromRequestParts<S> for CallerOf {
             None => door.into(),
         };
         let request_id = context.map(|context| context.request_id.as_str().into());
-        let idempotency = idempotency_key(parts)?;
-        Ok(Self(Caller { actor: ANYBODY.clone(), origin, request_id, idempotency }))
+        let mut idempotency = idempotency_key(parts)?;
+        if let Some(key) = &mut idempotency {
+            // what one has done is no answer to another
+            key.cover(identity.actor.as_bytes());
+        }
+        let Identity { actor, rights } = &*identity;
+        Ok(Self(Caller { actor: actor.clone(), origin, request_id, idempotency, rights: rights.clone() }))
     }
 }
 

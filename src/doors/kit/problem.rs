@@ -7,14 +7,17 @@ use std::{borrow::Cow, collections::BTreeMap, error::Error, sync::Arc};
 
 use axum::{
     body::Body,
-    http::{HeaderName, HeaderValue, StatusCode, header::CONTENT_TYPE},
+    http::{
+        HeaderName, HeaderValue, StatusCode,
+        header::{CONTENT_TYPE, WWW_AUTHENTICATE},
+    },
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::domain::Violation;
+use crate::{app::Refused, domain::Violation};
 
 const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
 
@@ -73,6 +76,22 @@ impl Problem {
             "method_not_allowed",
             "this path does not know the method; the Allow header lists those that it does",
         )
+    }
+
+    /// Nobody is let in without showing who he is.
+    pub fn unauthenticated(refused: Refused) -> Self {
+        let (code, challenge) = match refused {
+            Refused::Nothing => ("unauthenticated", "Bearer realm=\"rollcall\""),
+            Refused::Malformed | Refused::Invalid => {
+                ("invalid_token", "Bearer realm=\"rollcall\", error=\"invalid_token\"")
+            }
+        };
+        Self::new(StatusCode::UNAUTHORIZED, code, refused.to_string())
+            .with_header(WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
+    }
+
+    pub fn forbidden(detail: String) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
     }
 
     pub fn internal(cause: Option<Arc<dyn Error + Send + Sync>>) -> Self {

@@ -22,10 +22,11 @@ use super::{
 use crate::{
     app::App,
     domain::{
-        ConfigEntry, ConfigKey, Content, Environment, Refusal, ServiceName, Violation, fault::text_within,
+        Action, ConfigEntry, ConfigKey, Content, Environment, Refusal, Resource, ServiceName, Violation,
+        fault::text_within,
     },
     doors::kit::{
-        CallerOf, IfNoneMatch, JSON, Params, Preconditions, Problem, Sent, body::ONE, entity_tag, time,
+        CallerOf, IfNoneMatch, JSON, Params, Preconditions, Problem, Sent, Who, body::ONE, entity_tag, time,
     },
 };
 
@@ -45,7 +46,7 @@ const LONGEST_COMMENT: usize = 1000;
         ReadProblems,
     ),
 )]
-pub async fn list_configs(State(app): State<App>, mut params: Params) -> Result<Response, Problem> {
+pub async fn list_configs(State(app): State<App>, who: Who, mut params: Params) -> Result<Response, Problem> {
     let freshness = Freshness::of(&mut params)?;
     params.not_supported(&["effective"])?;
     let environment = params.read("environment", Environment::parse);
@@ -53,6 +54,7 @@ pub async fn list_configs(State(app): State<App>, mut params: Params) -> Result<
     let snapshot = freshness.snapshot(&app).await?;
     let wanted = |entry: &&Arc<ConfigEntry>| {
         environment.as_ref().is_none_or(|environment| entry.key.environment == *environment)
+            && who.may(Resource::Config, Action::Read, entry.key.service.as_str())
     };
     let entries: Vec<_> =
         snapshot.configs().values().filter(wanted).filter_map(|entry| ConfigReply::of(entry)).collect();

@@ -24,8 +24,8 @@ use super::{
 };
 use crate::{
     app::{App, ServiceView, Snapshot},
-    domain::{Instance, Revision, Status, Violation},
-    doors::kit::{IfNoneMatch, Params, Problem, entity_tag, slots::NATIVE_HEALTHY},
+    domain::{Action, Instance, Resource, Revision, Status, Violation},
+    doors::kit::{IfNoneMatch, Params, Problem, Who, entity_tag, slots::NATIVE_HEALTHY},
 };
 
 /// How many services one question may name.
@@ -119,11 +119,15 @@ pub async fn discover(
 )]
 pub async fn discover_many(
     State(app): State<App>,
+    who: Who,
     mut params: Params,
     known: IfNoneMatch,
 ) -> Result<Response, Problem> {
     let names = asked_names(&mut params);
     let (freshness, wanted) = asked(&mut params)?;
+    for name in &names {
+        who.permit(Resource::Service, Action::Read, name)?;
+    }
     let snapshot = freshness.snapshot(&app).await?;
     let views: BTreeMap<_, _> = names
         .into_iter()

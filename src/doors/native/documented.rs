@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use axum::http::Method;
 use utoipa::{
     IntoParams, IntoResponses,
     openapi::{
@@ -9,10 +10,12 @@ use utoipa::{
         Schema,
         path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem},
         schema::{KnownFormat, ObjectBuilder, SchemaFormat, Type},
+        security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme},
     },
 };
 
 use super::schemas::only_if_new;
+use crate::doors::kit::{Policies, Policy};
 
 /// How fresh the answer has to be.
 #[derive(IntoParams)]
@@ -116,6 +119,7 @@ problems! {
         "415": "The body is not of a type, or in a coding, that is taken here (`unsupported_media_type`)",
     }
     NoSuchInstance { "404": "There is no such instance (`no_such_instance`)" }
+    NoSuchToken { "404": "There is no such token (`no_such_token`)" }
     NoSuchConfig { "404": "There is no such configuration (`no_such_config`)" }
     KeyReused { "409": "The Idempotency-Key was used for another request (`idempotency_key_reused`)" }
     IdentityChanged {
@@ -137,11 +141,11 @@ const PROBLEM: &str = "application/problem+json";
 
 /// Adds what every operation has in common, so that no handler has to say it: the ids that a request is followed by,
 /// and the answers that do not come from the handler.
-pub fn complete(api: &mut OpenApi) {
+pub fn complete(api: &mut OpenApi, policies: &Policies) {
     let components = api.components.get_or_insert_default();
     components.headers.extend(headers().map(|(name, header)| (name.to_owned(), header.into())));
     components.parameters.extend(ids().map(|id| (id.name.clone(), id.into())));
-    let answers = answers_of_all().map(|(_, name, mut answer)| {
+    let answers = answers_of_all().into_iter().chain(answers_of_gate()).map(|(_, name, mut answer)| {
         // what is answered before the request is known has no ids
         if answer.content.contains_key(PROBLEM) {
             complete_answer(name, &mut answer);
@@ -149,9 +153,37 @@ pub fn complete(api: &mut OpenApi) {
         (name.to_owned(), answer.into())
     });
     components.responses.extend(answers);
+    components.add_security_scheme("token", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
     for operation in api.paths.paths.values_mut().flat_map(operations) {
         complete_operation(operation);
     }
+    for (path, method, _) in policies.iter().filter(|(.., policy)| *policy != Policy::Open) {
+        let item = api.paths.paths.get_mut(path);
+        if let Some(operation) = item.and_then(|item| operation_of(item, method)) {
+            // none is needed where ROLLCALL_AUTH is off
+            let nothing: [String; 0] = [];
+            operation.security =
+                Some(vec![SecurityRequirement::new("token", nothing), SecurityRequirement::default()]);
+            let answers = &mut operation.responses.responses;
+            let mut add = |status: &str, name: &str| {
+                answers.entry(status.to_owned()).or_insert_with(|| Ref::from_response_name(name).into());
+            };
+            add("401", "Unauthenticated");
+            add("403", "Forbidden");
+        }
+    }
+}
+
+fn operation_of<'a>(path: &'a mut PathItem, method: &Method) -> Option<&'a mut Operation> {
+    let PathItem { get, put, post, delete, patch, .. } = path;
+    let operation = match method.as_str() {
+        "GET" => get,
+        "PUT" => put,
+        "POST" => post,
+        "DELETE" => delete,
+        _ => patch,
+    };
+    operation.as_mut()
 }
 
 fn operations(path: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
@@ -196,6 +228,7 @@ fn complete_answer(status: &str, answer: &mut Response) {
     }
     names.extend(match status {
         "304" => &["ETag", "X-Rollcall-Revision", "X-Rollcall-Age"][..],
+        "Unauthenticated" => &["WWW-Authenticate"],
         "405" | "MethodNotAllowed" => &["Allow"],
         "412" => &["ETag"],
         "503" => &["Retry-After"],
@@ -235,6 +268,21 @@ fn answers_of_all() -> [(&'static str, &'static str, Response); 5] {
     ]
 }
 
+/// What the gate answers, before anything else of a request is looked at.
+fn answers_of_gate() -> [(&'static str, &'static str, Response); 2] {
+    [
+        (
+            "401",
+            "Unauthenticated",
+            problem(
+                "Who asks has not shown who he is (`unauthenticated`), or not with a token that is valid \
+                 (`invalid_token`)",
+            ),
+        ),
+        ("403", "Forbidden", problem("Who asks may not do this (`forbidden`)")),
+    ]
+}
+
 /// The ids that a request is followed by: taken, and given back.
 fn ids() -> [Parameter; 2] {
     let parameter = |name: &str, description: &str, schema: ObjectBuilder| {
@@ -261,7 +309,7 @@ fn ids() -> [Parameter; 2] {
     ]
 }
 
-fn headers() -> [(&'static str, Header); 7] {
+fn headers() -> [(&'static str, Header); 8] {
     let header = |description: &str, schema: Object| {
         HeaderBuilder::new().description(Some(description)).schema(Some(schema)).build()
     };
@@ -282,6 +330,7 @@ fn headers() -> [(&'static str, Header); 7] {
         ("X-Rollcall-Revision", header("The revision that the answer rests on, once there is one", number())),
         ("X-Rollcall-Age", header("How old that may be, in milliseconds", number())),
         ("ETag", header("The current version, where there is one", text())),
+        ("WWW-Authenticate", header("How to show it: as a Bearer token", text())),
         ("Allow", header("The methods that the path knows", text())),
         ("Retry-After", header("In how many seconds to try again", number())),
     ]

@@ -21,6 +21,9 @@ impl From<AppError> for Problem {
             AppError::KeyReused => {
                 return Self::new(StatusCode::CONFLICT, "idempotency_key_reused", error.to_string());
             }
+            AppError::Forbidden { .. } | AppError::MoreThanOwn => {
+                return Self::forbidden(error.to_string());
+            }
             AppError::Unavailable => "store_unavailable",
             AppError::OutcomeUnknown => "outcome_unknown",
             AppError::Overloaded => "overloaded",
@@ -45,6 +48,7 @@ impl From<Refusal> for Problem {
         match refusal {
             Refusal::NoSuchInstance => Self::new(StatusCode::NOT_FOUND, "no_such_instance", detail),
             Refusal::NoSuchConfig => Self::new(StatusCode::NOT_FOUND, "no_such_config", detail),
+            Refusal::NoSuchToken => Self::new(StatusCode::NOT_FOUND, "no_such_token", detail),
             Refusal::PreconditionFailed { current } => {
                 let problem = Self::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", detail)
                     .with_member("current_version", current);

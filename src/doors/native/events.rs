@@ -14,9 +14,8 @@ use super::{
 };
 use crate::{
     app::{App, EventQuery, EventRecord, Verification},
-    domain::Revision,
-    domain::ServiceName,
-    doors::kit::{Params, Problem, time},
+    domain::{Action, Resource, Revision, ServiceName},
+    doors::kit::{Params, Problem, Who, time},
 };
 
 /// Lists events
@@ -33,13 +32,16 @@ use crate::{
         ReadProblems,
     ),
 )]
-pub async fn list_events(State(app): State<App>, mut params: Params) -> Result<Response, Problem> {
+pub async fn list_events(State(app): State<App>, who: Who, mut params: Params) -> Result<Response, Problem> {
     params.not_supported(&["wait"])?;
     let freshness = Freshness::read(&mut params);
     let query = read_query(&mut params)?;
     let snapshot = freshness.snapshot(&app).await?;
     let (records, next) = app.events(query).await?;
-    let events = records.iter().map(EventReply::of).collect::<Result<_, _>>()?;
+    let may = |record: &&EventRecord| {
+        who.may(Resource::Audit, Action::Read, record.service.as_deref().unwrap_or_default())
+    };
+    let events = records.iter().filter(may).map(EventReply::of).collect::<Result<_, _>>()?;
     let answer = json(StatusCode::OK, &EventsReply { events, next });
     Ok(read_at(&app, snapshot.revision(), answer))
 }

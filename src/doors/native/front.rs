@@ -18,6 +18,7 @@ use tower::ServiceExt as _;
 use super::{
     answer::{JSON, X_ROLLCALL_AGE, X_ROLLCALL_REVISION},
     discover,
+    guarded::Unguarded,
 };
 use crate::{
     app::App,
@@ -46,13 +47,13 @@ struct Parts {
 }
 
 impl Front {
-    pub fn new(app: App) -> Self {
+    pub fn new(app: App) -> Result<Self, Unguarded> {
         let counted = |route| app.metrics().requests(Some(route), "GET", 200);
         let plain = [
             ("/discover/", counted("/discover/{name}")),
             ("/api/v1/services/discover/", counted("/api/v1/services/discover/{name}")),
         ];
-        Self(Arc::new(Parts { router: super::router(app.clone()), app, plain }))
+        Ok(Self(Arc::new(Parts { router: super::router(app.clone())?, app, plain })))
     }
 
     pub async fn answer<B>(&self, request: Request<B>, peer: Arc<Peer>) -> Answer
@@ -67,9 +68,9 @@ impl Front {
         }
     }
 
-    /// The healthy instances of a service that is known by just this name, for one who has no condition. None where
-    /// the question is another one.
-    pub fn at_once<B>(&self, request: &Request<B>) -> Option<Answer> {
+    /// The healthy instances of a service that is known by just this name, for one who has no condition and is known to
+    /// be allowed to ask. None where the question is another one.
+    pub fn at_once<B>(&self, request: &Request<B>, peer: &Peer) -> Option<Answer> {
         let (uri, headers) = (request.uri(), request.headers());
         if *request.method() != Method::GET || uri.query().is_some() {
             return None;
@@ -86,6 +87,9 @@ impl Front {
         let app = &self.0.app;
         let (body, tag, revision) = app.glimpse(|snapshot| {
             let view = snapshot.service(name)?;
+            if !app.lets_read(peer.shows(headers), &peer.memory, snapshot, since, name) {
+                return None;
+            }
             Some((discover::plain(app, view), entity_tag(view.revision), snapshot.revision()))
         })?;
         let mut response = Response::new(Either::Left(Full::new(body)));

@@ -22,8 +22,8 @@ use super::{
 };
 use crate::{
     app::{App, ServiceView, Snapshot},
-    domain::{Instance, ServiceType, Status},
-    doors::kit::{Params, Problem},
+    domain::{Action, Instance, Resource, ServiceType, Status},
+    doors::kit::{Params, Problem, Who},
 };
 
 /// After how many instances other requests get their turn.
@@ -45,7 +45,11 @@ const A_TURN: usize = 500;
         ReadProblems,
     ),
 )]
-pub async fn list_instances(State(app): State<App>, mut params: Params) -> Result<Response, Problem> {
+pub async fn list_instances(
+    State(app): State<App>,
+    who: Who,
+    mut params: Params,
+) -> Result<Response, Problem> {
     let freshness = Freshness::of(&mut params)?;
     params.not_supported(&["version", "filter"])?;
     let filter = Filter::of(&mut params);
@@ -53,7 +57,8 @@ pub async fn list_instances(State(app): State<App>, mut params: Params) -> Resul
     params.finish()?;
 
     let snapshot = freshness.snapshot(&app).await?;
-    let (page, last) = paging.page(&snapshot, &filter);
+    let may = |service: &ServiceView| who.may(Resource::Service, Action::Read, service.name.as_str());
+    let (page, last) = paging.page(&snapshot, &filter, may);
     let mut body = Vec::with_capacity(page.len().saturating_mul(700) + 2);
     body.push(b'[');
     for (index, instance) in page.iter().enumerate() {
@@ -135,10 +140,15 @@ impl Paging {
     }
 
     /// A page, and where the next one begins if there is one.
-    fn page(&self, snapshot: &Snapshot, filter: &Filter) -> (Vec<Arc<Instance>>, Option<Cursor>) {
+    fn page(
+        &self,
+        snapshot: &Snapshot,
+        filter: &Filter,
+        may: impl Fn(&ServiceView) -> bool,
+    ) -> (Vec<Arc<Instance>>, Option<Cursor>) {
         let most = self.limit.map_or(usize::MAX, |limit| limit + 1);
         let mut page: Vec<Arc<Instance>> = Vec::new();
-        for view in self.services(snapshot, filter) {
+        for view in self.services(snapshot, filter).filter(|view| may(view)) {
             let start = page.len();
             let wanted = |instance: &&Arc<Instance>| {
                 filter.takes(instance) && self.cursor.as_ref().is_none_or(|cursor| cursor.is_before(instance))
@@ -237,7 +247,7 @@ mod tests {
         loop {
             let (filter, paging) = (Filter::of(&mut params), Paging::of(&mut params));
             params.finish().unwrap();
-            let (page, next) = paging.page(&snapshot, &filter);
+            let (page, next) = paging.page(&snapshot, &filter, |_| true);
             pages.push(page.iter().map(|instance| instance.id.0.as_u128()).collect());
             let Some(cursor) = next else { return pages };
             params = Params::parse(&params.with("cursor", &cursor.write())).unwrap();

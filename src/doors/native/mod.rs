@@ -11,6 +11,7 @@ mod documented;
 mod error;
 mod events;
 mod front;
+mod guarded;
 mod health;
 mod instance;
 mod list;
@@ -26,59 +27,116 @@ mod registration;
 mod sample;
 mod schemas;
 mod selection;
+mod tokens;
 mod wire;
 
-use axum::{Router, routing::get};
+use axum::{Router, http::Method, routing::get};
 use utoipa::OpenApi as _;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::routes;
 
-use super::kit::{Envelope, Problem, slash::with_or_without_slash};
+use super::kit::{
+    Envelope, Policies,
+    Policy::{Each, Named, OfInstance, Open, Whole},
+    Problem,
+    slash::with_or_without_slash,
+};
 pub use front::{Answer, Front};
+use guarded::Routes;
+pub use guarded::Unguarded;
 
-use crate::app::App;
+use crate::{
+    app::App,
+    domain::{
+        Action::{Read, Write},
+        Resource::{Audit, Config, Operator, Service, Token},
+    },
+};
 
 /// Everything of the main port.
-fn router(app: App) -> Router {
-    let (router, mut api) = described().split_for_parts();
-    documented::complete(&mut api);
-    let document = openapi::document(&api).unwrap_or_default();
-    let router = router
-        .route("/openapi.json", get(async move || openapi::send(document)))
-        .route("/docs", get(openapi::page))
-        .route("/docs/{*part}", get(openapi::part))
-        .fallback(async || Problem::no_such_route())
+fn router(app: App) -> Result<Router, Unguarded> {
+    let document = description();
+    let router = routes()
+        .add_open("/openapi.json", get(async move || openapi::send(document)))
+        .behind_gate(&app, |router| router.fallback(async || Problem::no_such_route()))?
         .layer(Envelope { metrics: app.metrics().clone(), door: "native", stamp: answer::stamp(app.clone()) })
         .with_state(app);
-    with_or_without_slash(router)
+    Ok(with_or_without_slash(router))
 }
 
+/// The description, as it is served.
+pub fn description() -> axum::body::Bytes {
+    let described = described();
+    let mut api = described.api();
+    documented::complete(&mut api, described.policies());
+    openapi::document(&api).unwrap_or_default()
+}
+
+/// All routes, with who may use each.
+pub fn policies() -> Policies {
+    routes().add_open("/openapi.json", get(async || ())).policies().clone()
+}
+
+/// All but the description.
+fn routes() -> Routes {
+    described().add_open("/docs", get(openapi::page)).add_open("/docs/{*part}", get(openapi::part))
+}
+
+const GET: Method = Method::GET;
+const PUT: Method = Method::PUT;
+const POST: Method = Method::POST;
+const PATCH: Method = Method::PATCH;
+const DELETE: Method = Method::DELETE;
+
 /// The routes that the description tells of.
-fn described() -> OpenApiRouter<App> {
-    OpenApiRouter::with_openapi(openapi::Api::openapi())
-        .routes(routes!(register::register))
-        .routes(routes!(register::register_batch))
-        .routes(routes!(list::list_instances))
-        .routes(routes!(names::list_names))
-        .routes(routes!(
-            instance::get_instance,
-            instance::put_instance,
-            instance::delete_instance,
-            patch::patch_instance
-        ))
-        .routes(routes!(health::heartbeat))
-        .routes(routes!(health::get_health, health::report_health))
-        .routes(routes!(discover::discover))
-        .routes(routes!(discover::discover_at_root))
-        .routes(routes!(discover::discover_many))
-        .routes(routes!(config::list_configs))
-        .routes(routes!(config::get_config, config::put_config, config::delete_config))
-        .routes(routes!(events::list_events))
-        .routes(routes!(events::verify_events))
-        .routes(routes!(probes::root))
-        .routes(routes!(probes::health))
-        .routes(routes!(probes::live))
-        .routes(routes!(probes::ready))
-        .routes(routes!(probes::metrics))
+fn described() -> Routes {
+    Routes::described_by(openapi::Api::openapi())
+        .add(routes!(register::register), &[(POST, Each(Service, Write))])
+        .add(routes!(register::register_batch), &[(POST, Each(Service, Write))])
+        .add(routes!(list::list_instances), &[(GET, Each(Service, Read))])
+        .add(routes!(names::list_names), &[(GET, Each(Service, Read))])
+        .add(
+            routes!(
+                instance::get_instance,
+                instance::put_instance,
+                instance::delete_instance,
+                patch::patch_instance
+            ),
+            &[
+                (GET, OfInstance(Read)),
+                (PUT, OfInstance(Write)),
+                (PATCH, OfInstance(Write)),
+                (DELETE, OfInstance(Write)),
+            ],
+        )
+        .add(routes!(health::heartbeat), &[(POST, OfInstance(Write))])
+        .add(
+            routes!(health::get_health, health::report_health),
+            &[(GET, OfInstance(Read)), (POST, OfInstance(Write))],
+        )
+        .add(routes!(discover::discover), &[(GET, Named(Service, Read, "name"))])
+        .add(routes!(discover::discover_at_root), &[(GET, Named(Service, Read, "name"))])
+        .add(routes!(discover::discover_many), &[(GET, Each(Service, Read))])
+        .add(routes!(config::list_configs), &[(GET, Each(Config, Read))])
+        .add(
+            routes!(config::get_config, config::put_config, config::delete_config),
+            &[
+                (GET, Named(Config, Read, "service")),
+                (PUT, Named(Config, Write, "service")),
+                (DELETE, Named(Config, Write, "service")),
+            ],
+        )
+        .add(routes!(events::list_events), &[(GET, Each(Audit, Read))])
+        .add(routes!(events::verify_events), &[(GET, Whole(Audit, Read))])
+        .add(
+            routes!(tokens::list_tokens, tokens::create_token),
+            &[(GET, Each(Token, Read)), (POST, Each(Token, Write))],
+        )
+        .add(routes!(tokens::revoke_token), &[(DELETE, Each(Token, Write))])
+        .add(routes!(probes::root), &[(GET, Open)])
+        .add(routes!(probes::health), &[(GET, Open)])
+        .add(routes!(probes::live), &[(GET, Open)])
+        .add(routes!(probes::ready), &[(GET, Open)])
+        .add(routes!(probes::metrics), &[(GET, Whole(Operator, Read))])
 }
 
 #[cfg(test)]
@@ -90,9 +148,7 @@ mod tests {
     use super::*;
 
     fn document() -> Value {
-        let mut api = described().into_openapi();
-        documented::complete(&mut api);
-        serde_json::from_slice(&openapi::document(&api).unwrap()).unwrap()
+        serde_json::from_slice(&description()).unwrap()
     }
 
     /// Every value under a name, wherever it stands.

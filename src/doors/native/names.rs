@@ -1,5 +1,7 @@
 //! GET /api/v1/services/names: how each service fares as a whole.
 
+use std::sync::Arc;
+
 use axum::{extract::State, http::StatusCode, response::Response};
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
@@ -10,8 +12,8 @@ use super::{
 };
 use crate::{
     app::{App, ServiceView},
-    domain::Status,
-    doors::kit::{Params, Problem},
+    domain::{Action, Resource, Status},
+    doors::kit::{Params, Problem, Who},
 };
 
 /// Lists the names of services
@@ -28,11 +30,12 @@ use crate::{
         ReadProblems,
     ),
 )]
-pub async fn list_names(State(app): State<App>, mut params: Params) -> Result<Response, Problem> {
+pub async fn list_names(State(app): State<App>, who: Who, mut params: Params) -> Result<Response, Problem> {
     let freshness = Freshness::of(&mut params)?;
     params.finish()?;
     let snapshot = freshness.snapshot(&app).await?;
-    let inhabited = snapshot.services().filter(|view| !view.instances.is_empty());
+    let may = |service: &&Arc<ServiceView>| who.may(Resource::Service, Action::Read, service.name.as_str());
+    let inhabited = snapshot.services().filter(|view| !view.instances.is_empty()).filter(may);
     let names: Vec<_> = inhabited.map(|view| NameReply::of(view)).collect();
     Ok(read_at(&app, snapshot.revision(), json(StatusCode::OK, &names)))
 }

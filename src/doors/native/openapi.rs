@@ -36,6 +36,7 @@ pub type Problem<'a> = ProblemBody<'a>;
         (name = "health", description = "Signs of life, and how instances fare"),
         (name = "configuration", description = "A JSON object for each service and environment, with versions"),
         (name = "audit", description = "The log of all changes"),
+        (name = "tokens", description = "Who may do what"),
         (name = "operations", description = "rollcall itself"),
     ),
     paths(describe_document, describe_page),

@@ -106,7 +106,7 @@ pub(super) async fn serve(
             tracing::debug!(error = chain(&error), "a connection cannot be made prompt");
         }
         let pulse = Arc::new(Pulse::default());
-        let other_end = Arc::new(Peer { address: peer, certificate: None });
+        let other_end = Arc::new(Peer::new(peer, None));
         let service = protocol::service(front.clone(), other_end, pulse.clone(), limits.body);
         let stream = TokioIo::new(Watched::new(stream, pulse, limits, metrics.clone()));
         let connection = builder.serve_connection_with_upgrades(stream, service);

@@ -7,10 +7,13 @@ use rollcall::clock;
 use rollcall::domain::event::HealthChanged;
 use rollcall::domain::target::Endpoint;
 use rollcall::domain::{
-    Cause, Change, Checks, ConfigEntry, ConfigKey, Content, Environment, Event, Health, Host, Instance,
-    InstanceId, Key, Metadata, Row, RowKey, ServiceName, ServiceType, Spec, State, Status, Version, evolve,
+    Cause, Change, Checks, ConfigEntry, ConfigKey, Content, Digest, Environment, Event, Health, Host,
+    Instance, InstanceId, Key, Metadata, Policies, Row, RowKey, ServiceName, ServiceType, Spec, State,
+    Status, TokenId, TokenName, Version, evolve, registry::CreateToken,
 };
-use rollcall::store::append::{Batch, ConfigChange, Guard, InstanceChange, KeptAnswer, NewEvent};
+use rollcall::store::append::{
+    Batch, ConfigChange, Guard, InstanceChange, KeptAnswer, NewEvent, TokenChange,
+};
 use rollcall::store::poll::Cursor;
 use rollcall::view::Snapshot;
 use uuid::Uuid;
@@ -37,6 +40,7 @@ impl Draft {
             groups: 0,
             instances: Vec::new(),
             configs: Vec::new(),
+            tokens: Vec::new(),
             guards: Vec::new(),
             events: Vec::new(),
             keys: Vec::new(),
@@ -137,6 +141,23 @@ impl Draft {
         self.change(Change::ConfigDeleted { key: key.clone(), version, comment: None })
     }
 
+    pub fn create_token(&mut self, id: TokenId) -> &mut Self {
+        let mut digest = [7; 32];
+        digest[..16].copy_from_slice(id.0.as_bytes());
+        self.change(Change::TokenCreated(CreateToken {
+            id,
+            name: TokenName::parse("a token").unwrap(),
+            policies: Policies::default(),
+            digest: Digest(digest),
+            expires_at: None,
+        }))
+    }
+
+    pub fn revoke_token(&mut self, id: TokenId) -> &mut Self {
+        let Some(Row::Token(token)) = self.row(&RowKey::Token(id)) else { panic!("{id} is no token") };
+        self.change(Change::TokenRevoked { id, name: token.name.clone(), version: token.version + 1 })
+    }
+
     pub fn change(&mut self, change: Change) -> &mut Self {
         let group = self.batch.groups;
         let data = change.data().unwrap();
@@ -173,6 +194,13 @@ impl Draft {
                     batch.configs.push(ConfigChange { group, before, event, row });
                 }
                 (RowKey::Config(_), _) => panic!("the row of a configuration stays"),
+                (RowKey::Token(id), row) => {
+                    let row = match row {
+                        Some(Row::Token(row)) => Some(row),
+                        _ => None,
+                    };
+                    batch.tokens.push(TokenChange { group, id, before, event, row });
+                }
             }
         }
         batch
@@ -183,6 +211,7 @@ impl Draft {
             (Some(touched), _) => touched.row.clone(),
             (None, RowKey::Instance(id)) => State::instance(&self.base, *id).map(Row::Instance),
             (None, RowKey::Config(key)) => State::config(&self.base, key).map(Row::Config),
+            (None, RowKey::Token(id)) => State::token(&self.base, *id).map(Row::Token),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Guards: the versions of rows that a group read and does not change.
 
 use futures_util::future::join_all;
-use rollcall::domain::{InstanceId, RowKey};
+use rollcall::domain::{InstanceId, RowKey, TokenId};
 use rollcall::store::GroupOutcome::{self, Conflict, Written};
 use uuid::Uuid;
 
@@ -33,6 +33,7 @@ fn change(draft: &mut Draft, row: &RowKey) {
     match row {
         RowKey::Instance(id) => draft.report(*id),
         RowKey::Config(key) => draft.put(key, &format!(r#"{{"id":"{}"}}"#, Uuid::new_v4())),
+        RowKey::Token(id) => draft.revoke_token(*id),
     };
 }
 
@@ -40,6 +41,7 @@ fn version(replica: &Replica, row: &RowKey) -> i64 {
     match row {
         RowKey::Instance(id) => replica.version(*id),
         RowKey::Config(key) => replica.snapshot.configs().get(key).map_or(0, |entry| entry.version),
+        RowKey::Token(id) => replica.snapshot.tokens().get(*id).map_or(0, |token| token.version),
     }
 }
 
@@ -102,7 +104,8 @@ async fn a_guard_on_absence_is_refused_once_the_row_exists() {
     let mut replica = Replica::open(&database).await;
     let id = InstanceId(Uuid::now_v7());
     let key = config_key("absent");
-    for row in [RowKey::Instance(id), RowKey::Config(key.clone())] {
+    let token = RowKey::Token(TokenId(Uuid::now_v7()));
+    for row in [RowKey::Instance(id), RowKey::Config(key.clone()), token] {
         let on_absence = async |replica: &mut Replica| {
             let mut draft = replica.draft();
             draft.group().guard(row.clone(), 0).register("resting", &Uuid::new_v4().to_string());
@@ -113,6 +116,7 @@ async fn a_guard_on_absence_is_refused_once_the_row_exists() {
         match &row {
             RowKey::Instance(id) => draft.group().register_as(*id, "absent", "0"),
             RowKey::Config(key) => draft.group().put(key, "{}"),
+            RowKey::Token(id) => draft.group().create_token(*id),
         };
         assert_eq!(replica.write(&mut draft).await, [Written]);
         assert_eq!(on_absence(&mut replica).await, Conflict);

@@ -74,10 +74,7 @@ async fn a_login_of_the_name_of_the_schema_can_migrate_further() {
     // as if the last one had not been there yet
     execute(
         &url,
-        "do $$ declare f regprocedure; begin \
-           for f in select p.oid from pg_proc p where p.pronamespace = 'rollcall'::regnamespace \
-             and p.proname = 'event_line_at' loop execute format('drop function %s', f); end loop; \
-         end $$; \
+        "drop table rollcall.tokens; \
          delete from public._sqlx_migrations where version = (select max(version) from public._sqlx_migrations)",
     )
     .await;

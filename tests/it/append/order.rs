@@ -194,7 +194,8 @@ fn rows(snapshot: &Snapshot) -> BTreeMap<RowKey, Row> {
         snapshot.instances().into_values().map(|row| (RowKey::Instance(row.id), Row::Instance(row)));
     let configs =
         snapshot.configs().values().map(|row| (RowKey::Config(row.key.clone()), Row::Config(row.clone())));
-    instances.chain(configs).collect()
+    let tokens = snapshot.tokens().iter().map(|row| (RowKey::Token(row.id), Row::Token(row.clone())));
+    instances.chain(configs).chain(tokens).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -239,6 +239,7 @@ pub fn answer(result: Result<Outcome, WriteError>) -> Answer {
     match result {
         Ok(outcome) => match outcome.row {
             None => Answer::Gone,
+            Some(Row::Token(_)) => panic!("no token was asked for"),
             Some(Row::Config(entry)) => {
                 Answer::Row { version: entry.version, health: None, changed: outcome.event.is_some() }
             }

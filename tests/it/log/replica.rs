@@ -53,8 +53,7 @@ impl Replica {
     }
 
     pub async fn write(&self, command: Command) -> Result<Outcome, WriteError> {
-        let caller =
-            Caller { actor: "tester".into(), origin: "test".into(), request_id: None, idempotency: None };
+        let caller = Caller { actor: "tester".into(), origin: "test".into(), ..Caller::checker() };
         self.log.write(caller, command).await
     }
 
@@ -63,6 +62,7 @@ impl Replica {
         let mut connection = self.database.connect().await.unwrap();
         let loaded = load::load(&mut connection).await.unwrap();
         Snapshot::loaded(loaded.cursor.epoch, loaded.cursor.revision, loaded.instances, loaded.configs)
+            .with_tokens(loaded.tokens)
     }
 
     /// What the log comes to when it is followed from its beginning.

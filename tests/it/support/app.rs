@@ -28,18 +28,18 @@ impl TestApp {
     pub async fn start_checking() -> Self {
         let database = Database::fresh().await;
         let url = database.url();
-        Self::launch(url, true, Some(database), Limits::default()).await
+        Self::launch(url, Some(database), |_| ()).await
     }
 
     /// On a fresh database, with limits of its own.
     pub async fn start_within(limits: Limits) -> Self {
         let database = Database::fresh().await;
-        Self::launch(database.url(), false, Some(database), limits).await
+        Self::start_with(&database, |settings| settings.limits = limits).await
     }
 
     /// One more replica on a database.
     pub async fn start_on(database: &Arc<Database>) -> Self {
-        Self::launch(database.url(), false, Some(Arc::clone(database)), Limits::default()).await
+        Self::start_with(database, |_| ()).await
     }
 
     /// Two replicas on one fresh database.
@@ -49,16 +49,24 @@ impl TestApp {
         (first, second)
     }
 
-    /// On whatever stands at the address.
-    pub async fn start_at(url: String) -> Self {
-        Self::launch(url, false, None, Limits::default()).await
+    /// One more replica on a database, with settings of its own.
+    pub async fn start_with(database: &Arc<Database>, set: impl FnOnce(&mut Settings)) -> Self {
+        let set = |settings: &mut Settings| {
+            settings.checker = false;
+            set(settings);
+        };
+        Self::launch(database.url(), Some(Arc::clone(database)), set).await
     }
 
-    async fn launch(url: String, checker: bool, database: Option<Arc<Database>>, limits: Limits) -> Self {
+    /// On whatever stands at the address.
+    pub async fn start_at(url: String) -> Self {
+        Self::launch(url, None, |settings| settings.checker = false).await
+    }
+
+    async fn launch(url: String, database: Option<Arc<Database>>, set: impl FnOnce(&mut Settings)) -> Self {
         let data = tempfile::tempdir().unwrap();
         let mut settings = Settings::for_tests(Some(url), data.path().to_owned());
-        settings.checker = checker;
-        settings.limits = limits;
+        set(&mut settings);
         let server = Server::start(settings).await.expect("the server starts");
         let client = Client::new(&format!("http://{}", server.address()));
         wait_until(PATIENCE, "the server is ready", async || {
