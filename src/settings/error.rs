@@ -58,6 +58,9 @@ pub enum SettingsError {
     )]
     AuthNotYet { origin: Origin },
 
+    #[error("{name} is set {origin}, but {needed} is not: the one says nothing without the other")]
+    Lone { name: &'static str, origin: Origin, needed: &'static str },
+
     #[error("there is no home folder to keep data in: set ROLLCALL_DATA_DIR to the path of a folder")]
     NoHome,
 }

@@ -13,7 +13,7 @@ pub struct Flags {
     #[arg(long, value_name = "FILE", help = help(&names::CONFIG))]
     pub config: Option<PathBuf>,
 
-    #[arg(long, value_name = "URL", help = help(&names::DATABASE_URL), long_help = database_url_help())]
+    #[arg(long, value_name = "URL", help = help(&names::DATABASE_URL), long_help = secret_help(&names::DATABASE_URL))]
     pub database_url: Option<String>,
 
     #[arg(long, value_name = "ADDRESS:PORT", help = help(&names::LISTEN))]
@@ -45,6 +45,30 @@ pub struct Flags {
 
     #[arg(long, value_name = "NUMBER", help = help(&names::MAX_CONNECTIONS_PER_ADDRESS))]
     pub max_connections_per_address: Option<String>,
+
+    #[arg(long, value_name = "FILE", help = help(&names::TLS_CERT))]
+    pub tls_cert: Option<String>,
+
+    #[arg(long, value_name = "FILE", help = help(&names::TLS_KEY))]
+    pub tls_key: Option<String>,
+
+    #[arg(long, value_name = "FILE", help = help(&names::TLS_CLIENT_CA))]
+    pub tls_client_ca: Option<String>,
+
+    #[arg(long, value_name = "OPTIONAL|REQUIRED", help = help(&names::TLS_CLIENT_AUTH))]
+    pub tls_client_auth: Option<String>,
+
+    #[arg(long, value_name = "TEXT", help = help(&names::JWT_SECRET), long_help = secret_help(&names::JWT_SECRET))]
+    pub jwt_secret: Option<String>,
+
+    #[arg(long, value_name = "FILE", help = help(&names::JWT_KEYS))]
+    pub jwt_keys: Option<String>,
+
+    #[arg(long, value_name = "TEXT", help = help(&names::JWT_AUDIENCE))]
+    pub jwt_audience: Option<String>,
+
+    #[arg(long, value_name = "TEXT", help = help(&names::JWT_ISSUER))]
+    pub jwt_issuer: Option<String>,
 }
 
 impl Flags {
@@ -64,6 +88,14 @@ impl Flags {
             auth,
             max_connections,
             max_connections_per_address,
+            tls_cert,
+            tls_key,
+            tls_client_ca,
+            tls_client_auth,
+            jwt_secret,
+            jwt_keys,
+            jwt_audience,
+            jwt_issuer,
         } = self;
         [
             (names::DATABASE_URL, database_url),
@@ -77,6 +109,14 @@ impl Flags {
             (names::AUTH, auth),
             (names::MAX_CONNECTIONS, max_connections),
             (names::MAX_CONNECTIONS_PER_ADDRESS, max_connections_per_address),
+            (names::TLS_CERT, tls_cert),
+            (names::TLS_KEY, tls_key),
+            (names::TLS_CLIENT_CA, tls_client_ca),
+            (names::TLS_CLIENT_AUTH, tls_client_auth),
+            (names::JWT_SECRET, jwt_secret),
+            (names::JWT_KEYS, jwt_keys),
+            (names::JWT_AUDIENCE, jwt_audience),
+            (names::JWT_ISSUER, jwt_issuer),
         ]
         .into_iter()
         .filter_map(|(setting, value)| Some((setting, value?)))
@@ -88,10 +128,10 @@ fn help(setting: &Setting) -> String {
     format!("{}{default} [env: {}]", setting.help, setting.name)
 }
 
-fn database_url_help() -> String {
+fn secret_help(setting: &Setting) -> String {
     format!(
-        "{}\n\nFlags can be read in the machine's list of processes: a password is better kept in the environment.",
-        help(&names::DATABASE_URL)
+        "{}\n\nFlags can be read in the machine's list of processes: a secret is better kept in the environment.",
+        help(setting)
     )
 }
 

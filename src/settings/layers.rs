@@ -171,7 +171,7 @@ fn origin(value: &Value) -> Origin {
 }
 
 /// Names that belong to authentication, which this release has not got: whoever sets one relies on it.
-const PROTECTING: [&str; 2] = ["ROLLCALL_ROOT_TOKEN", "ROLLCALL_JWT_SECRET"];
+const PROTECTING: [&str; 1] = ["ROLLCALL_ROOT_TOKEN"];
 
 fn unknown_names(environment: &BTreeMap<String, String>) -> Vec<String> {
     environment

@@ -5,10 +5,12 @@
 
 mod error;
 mod flags;
+mod jwt;
 mod layers;
 mod limits;
 mod names;
 mod parse;
+mod tls;
 
 #[cfg(test)]
 mod tests;
@@ -23,8 +25,10 @@ use std::{
 pub use self::{
     error::{Origin, SettingsError},
     flags::Flags,
+    jwt::{Jwt, Secret},
     limits::{Limits, Pace},
     names::{CLIENT_NAMES, SETTINGS, Setting, documented},
+    tls::{Clients, Tls},
 };
 use self::{layers::Layers, names as name};
 
@@ -42,6 +46,9 @@ pub struct Settings {
     /// `None` when nobody said: then only loopback may be listened on.
     pub auth: Option<bool>,
     pub limits: Limits,
+    /// `None`: plain HTTP.
+    pub tls: Option<Tls>,
+    pub jwt: Jwt,
 }
 
 /// How log lines look.
@@ -84,6 +91,8 @@ impl Settings {
             log_format: LogFormat::Auto,
             auth: None,
             limits: Limits::default(),
+            tls: None,
+            jwt: Jwt::default(),
         }
     }
 }
@@ -92,8 +101,20 @@ impl Settings {
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Taken apart by name, so that a new field has to be thought about here.
-        let Self { database_url, listen, data_dir, pg_bin, migrate, checker, log, log_format, auth, limits } =
-            self;
+        let Self {
+            database_url,
+            listen,
+            data_dir,
+            pg_bin,
+            migrate,
+            checker,
+            log,
+            log_format,
+            auth,
+            limits,
+            tls,
+            jwt,
+        } = self;
         f.debug_struct("Settings")
             .field("database_url", &database_url.as_deref().map(parse::redacted))
             .field("listen", listen)
@@ -105,6 +126,8 @@ impl fmt::Debug for Settings {
             .field("log_format", log_format)
             .field("auth", auth)
             .field("limits", limits)
+            .field("tls", tls)
+            .field("jwt", jwt)
             .finish()
     }
 }
@@ -142,15 +165,17 @@ fn resolve(
         warnings
             .push(format!("ROLLCALL_AUTH is off: whoever reaches {listen} may read and change everything"));
     }
-    let data_dir = match value(layers, &name::DATA_DIR, parse::folder)? {
+    let data_dir = match value(layers, &name::DATA_DIR, parse::path)? {
         Some(folder) => folder,
         None => default_data_dir(environment, root)?,
     };
+    let jwt = jwt::resolve(layers)?;
+    warnings.extend(jwt::warnings(&jwt, auth));
     let settings = Settings {
         database_url: database_url(layers)?,
         listen,
         data_dir,
-        pg_bin: value(layers, &name::PG_BIN, parse::folder)?,
+        pg_bin: value(layers, &name::PG_BIN, parse::path)?,
         migrate: required(layers, &name::MIGRATE, parse::switch)?,
         checker: required(layers, &name::CHECKER, parse::switch)?,
         log: required(layers, &name::LOG, parse::log_levels)?,
@@ -161,6 +186,8 @@ fn resolve(
             connections_per_address: value(layers, &name::MAX_CONNECTIONS_PER_ADDRESS, parse::count)?,
             ..Limits::default()
         },
+        tls: tls::resolve(layers)?,
+        jwt,
     };
     Ok(Loaded { settings, warnings })
 }
