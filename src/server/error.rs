@@ -4,7 +4,10 @@ use std::net::SocketAddr;
 
 use thiserror::Error;
 
-use crate::store::{StoreError, private::PrivateError};
+use crate::{
+    auth::{KeysError, TlsError},
+    store::{StoreError, private::PrivateError},
+};
 
 #[derive(Debug, Error)]
 pub enum ServeError {
@@ -16,6 +19,10 @@ pub enum ServeError {
     Private(#[from] PrivateError),
     #[error("the client for health checks cannot be made")]
     Checker(#[source] reqwest::Error),
+    #[error("TLS cannot be spoken")]
+    Tls(#[from] TlsError),
+    #[error("tokens cannot be verified")]
+    Keys(#[from] KeysError),
     #[error("signals cannot be listened for")]
     Signals(#[source] std::io::Error),
     #[error("a background task ended before its time; the log says which")]

@@ -16,8 +16,10 @@ use uuid::Uuid;
 pub use error::ServeError;
 use tasks::Tasks;
 
+pub use crate::auth::{TlsError, towards_itself};
 use crate::{
     app::App,
+    auth::{Keys, Tls},
     checker::Checker,
     doors,
     liveness::{Flusher, Liveness},
@@ -39,6 +41,8 @@ const STAGE_WITHIN: Duration = Duration::from_secs(12);
 /// A running replica.
 pub struct Server {
     address: SocketAddr,
+    /// Whether it speaks TLS.
+    secured: bool,
     app: App,
     /// Accepting and answering.
     front: Tasks,
@@ -58,6 +62,11 @@ impl Server {
             .map_err(|source| ServeError::Listen { address: settings.listen, source })?;
         let address =
             socket.local_addr().map_err(|source| ServeError::Listen { address: settings.listen, source })?;
+        let tls = match settings.tls {
+            Some(ref tls) => Some(Arc::new(Tls::load(tls.clone()).await?)),
+            None => None,
+        };
+        let keys = Keys::load(settings.jwt.clone()).await?;
         let (database, private) = open_database(&settings, &metrics).await?;
 
         let failed = CancellationToken::new();
@@ -67,6 +76,10 @@ impl Server {
             Tasks::new(failed.clone()),
             Tasks::new(failed.clone()),
         );
+        back.spawn("keys", keys.follow(back.stop()));
+        if let Some(tls) = tls.clone() {
+            back.spawn("tls", tls.follow(back.stop()));
+        }
         // Nothing asks the database before it has the shape that the questions expect.
         let shaped = CancellationToken::new();
         back.spawn_finite(
@@ -145,16 +158,22 @@ impl Server {
             checker.spawn("checker", task.run(checker.stop()));
         }
         let answers = doors::native::Front::new(app.clone());
+        let secured = tls.is_some();
         front.spawn(
             "http",
-            listener::serve(socket, answers, settings.limits, metrics, front.stop(), DRAIN_WITHIN),
+            listener::serve(socket, tls, answers, settings.limits, metrics, front.stop(), DRAIN_WITHIN),
         );
-        tracing::info!(%address, replica = %replica, "listening");
-        Ok(Self { address, app, front, checker, writer, back, private, failed })
+        tracing::info!(%address, url = url(address, secured), replica = %replica, "listening");
+        Ok(Self { address, secured, app, front, checker, writer, back, private, failed })
     }
 
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it is to be asked.
+    pub fn url(&self) -> String {
+        url(self.address, self.secured)
     }
 
     /// Returns when a task has ended that should not have.
@@ -193,7 +212,7 @@ pub async fn serve(loaded: Loaded) -> Result<(), ServeError> {
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     };
-    greet(server.address());
+    greet(&server.url());
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
@@ -208,14 +227,19 @@ pub async fn serve(loaded: Loaded) -> Result<(), ServeError> {
 }
 
 /// For a person at a terminal. The log says the same to machines.
-fn greet(address: SocketAddr) {
+fn greet(url: &str) {
     // nobody may be there to read it, which does no harm
     drop(writeln!(
         std::io::stderr(),
-        "rollcall listens on http://{address} (its API: http://{address}/docs)\n\
-         Try: curl -s http://{address}/api/v1/services/register -H 'Content-Type: application/json' \
+        "rollcall listens on {url} (its API: {url}/docs)\n\
+         Try: curl -s {url}/api/v1/services/register -H 'Content-Type: application/json' \
          -d '{{\"name\":\"hello\",\"type\":\"api\",\"host\":\"127.0.0.1\",\"port\":8000}}'"
     ));
+}
+
+fn url(address: SocketAddr, secured: bool) -> String {
+    let scheme = if secured { "https" } else { "http" };
+    format!("{scheme}://{address}")
 }
 
 /// `rollcall migrate`.
