@@ -46,7 +46,7 @@ struct Ring {
 
 struct Key {
     kid: Kid,
-    key: DecodingKey,
+    decoding: DecodingKey,
     algorithm: Algorithm,
     validation: Validation,
 }
@@ -134,7 +134,7 @@ impl Keys {
         let ring = self.0.ring.load();
         let mut refused = Refused::NoKey;
         for key in ring.keys.iter().filter(|key| key.is_meant_by(&header)) {
-            match jsonwebtoken::decode::<Stated>(token, &key.key, &key.validation) {
+            match jsonwebtoken::decode::<Stated>(token, &key.decoding, &key.validation) {
                 Ok(decoded) => return self.judge(decoded.claims, now),
                 Err(error) => refused = Refused::Token(error),
             }
@@ -185,7 +185,7 @@ impl Keys {
 }
 
 impl Key {
-    fn new(kid: Kid, algorithm: Algorithm, key: DecodingKey) -> Self {
+    fn new(kid: Kid, algorithm: Algorithm, decoding: DecodingKey) -> Self {
         let mut validation = Validation::new(algorithm);
         // Of the claims the library is to believe nothing: it would ask the machine's clock, and take a claim that it
         // cannot read for one that is not there.
@@ -193,7 +193,7 @@ impl Key {
         validation.validate_exp = false;
         validation.validate_nbf = false;
         validation.validate_aud = false;
-        Self { kid, key, algorithm, validation }
+        Self { kid, decoding, algorithm, validation }
     }
 
     fn is_meant_by(&self, header: &Header) -> bool {

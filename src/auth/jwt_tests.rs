@@ -280,7 +280,7 @@ async fn a_token_has_its_time_and_the_clocks_may_differ_a_little() {
     let mut claims = with("nbf", json!(nbf));
     for (fraction, offset) in [(false, 0), (true, 1)] {
         if fraction {
-            claims["exp"] = json!(exp as f64 + 0.5);
+            claims["exp"] = format!("{exp}.5").parse().unwrap();
         }
         let token = HMAC.token(&claims);
         for (now, reason) in [

@@ -3,6 +3,7 @@
 //! A background task that ends before it was asked to brings the process down in order, with an error: half a registry
 //! is worse than one that is started again.
 
+mod credentials;
 mod error;
 mod listener;
 mod tasks;
@@ -13,13 +14,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use credentials::Credentials;
 pub use error::ServeError;
 use tasks::Tasks;
 
 pub use crate::auth::{TlsError, towards_itself};
 use crate::{
     app::App,
-    auth::{Keys, Tls},
     checker::Checker,
     doors,
     liveness::{Flusher, Liveness},
@@ -62,11 +63,7 @@ impl Server {
             .map_err(|source| ServeError::Listen { address: settings.listen, source })?;
         let address =
             socket.local_addr().map_err(|source| ServeError::Listen { address: settings.listen, source })?;
-        let tls = match settings.tls {
-            Some(ref tls) => Some(Arc::new(Tls::load(tls.clone()).await?)),
-            None => None,
-        };
-        let keys = Keys::load(settings.jwt.clone()).await?;
+        let credentials = Credentials::load(&settings).await?;
         let (database, private) = open_database(&settings, &metrics).await?;
 
         let failed = CancellationToken::new();
@@ -76,10 +73,7 @@ impl Server {
             Tasks::new(failed.clone()),
             Tasks::new(failed.clone()),
         );
-        back.spawn("keys", keys.follow(back.stop()));
-        if let Some(tls) = tls.clone() {
-            back.spawn("tls", tls.follow(back.stop()));
-        }
+        credentials.follow(&back);
         // Nothing asks the database before it has the shape that the questions expect.
         let shaped = CancellationToken::new();
         back.spawn_finite(
@@ -158,7 +152,7 @@ impl Server {
             checker.spawn("checker", task.run(checker.stop()));
         }
         let answers = doors::native::Front::new(app.clone());
-        let secured = tls.is_some();
+        let (tls, secured) = (credentials.tls.clone(), credentials.tls.is_some());
         front.spawn(
             "http",
             listener::serve(socket, tls, answers, settings.limits, metrics, front.stop(), DRAIN_WITHIN),

@@ -18,3 +18,4 @@ mod native;
 mod private_postgres;
 mod process;
 mod support;
+mod tls;
