@@ -3,7 +3,15 @@
 //!
 //! What is shown is compared in constant time, or looked up by its digest. What it allows is for `domain` to say.
 
+mod certificate;
+mod clients;
+mod files;
 mod identity;
+mod itself;
+mod jwks;
+mod jwt;
+mod tls;
+mod verified;
 
 use std::sync::Arc;
 
@@ -12,7 +20,14 @@ use chrono::{DateTime, Utc};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-pub use identity::{Identity, Known};
+pub use self::{
+    identity::{Identity, Known},
+    itself::towards_itself,
+    jwks::JwksFault,
+    jwt::{Claims, Keys, KeysError},
+    tls::{Current, Tls, TlsError},
+};
+use verified::Verified;
 
 use crate::{
     domain::{Digest, Rights, ServiceName, Token},
@@ -52,12 +67,13 @@ pub struct Credential<'a> {
 pub struct Auth {
     required: bool,
     root: Option<Digest>,
-    generation: u64,
+    verified: Verified,
 }
 
 impl Auth {
-    pub fn new(required: bool, root_token: Option<&str>) -> Self {
-        Self { required, root: root_token.map(|token| digest(token.as_bytes())), generation: 0 }
+    pub fn new(required: bool, root_token: Option<&str>, keys: Keys) -> Self {
+        let root = root_token.map(|token| digest(token.as_bytes()));
+        Self { required, root, verified: Verified::by(keys) }
     }
 
     /// Whether anybody has to show anything.
@@ -67,7 +83,7 @@ impl Auth {
 
     /// Rises with every change of the keys that tokens are signed with.
     pub fn generation(&self) -> u64 {
-        self.generation
+        self.verified.generation()
     }
 
     /// Who shows this. `find` looks among the tokens that were given.
@@ -91,7 +107,7 @@ impl Auth {
             }
             return Ok(Known { identity: Arc::new(Identity::of_token(&token)), until: token.expires_at });
         }
-        Err(Refused::Invalid)
+        self.verified.identify(token, digest, now).ok_or(Refused::Invalid)
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use thiserror::Error;
 
 use crate::{
+    auth::{KeysError, TlsError},
     doors::native::Unguarded,
     store::{StoreError, private::PrivateError},
 };
@@ -21,6 +22,10 @@ pub enum ServeError {
     Checker(#[source] reqwest::Error),
     #[error(transparent)]
     Routes(#[from] Unguarded),
+    #[error("TLS cannot be spoken")]
+    Tls(#[from] TlsError),
+    #[error("tokens cannot be verified")]
+    Keys(#[from] KeysError),
     #[error("signals cannot be listened for")]
     Signals(#[source] std::io::Error),
     #[error("a background task ended before its time; the log says which")]

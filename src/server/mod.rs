@@ -3,6 +3,7 @@
 //! A background task that ends before it was asked to brings the process down in order, with an error: half a registry
 //! is worse than one that is started again.
 
+mod credentials;
 mod error;
 mod listener;
 mod tasks;
@@ -13,16 +14,18 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use credentials::Credentials;
 pub use error::ServeError;
 use tasks::Tasks;
 
+pub use crate::auth::{TlsError, towards_itself};
 use crate::{
-    app::{App, Auth},
+    app::App,
     checker::Checker,
     doors,
     liveness::{Flusher, Liveness},
     log::{Anchors, Follower, Log, Writer, run_listener, run_notifier, run_upkeep},
-    settings::{Hidden, Loaded, Settings},
+    settings::{Loaded, Settings},
     store::{Database, Lanes, StoreError, migrate as store_migrate, private::PrivatePostgres},
     telemetry::Metrics,
     view::View,
@@ -39,6 +42,8 @@ const STAGE_WITHIN: Duration = Duration::from_secs(12);
 /// A running replica.
 pub struct Server {
     address: SocketAddr,
+    /// Whether it speaks TLS.
+    secured: bool,
     app: App,
     /// Accepting and answering.
     front: Tasks,
@@ -58,6 +63,7 @@ impl Server {
             .map_err(|source| ServeError::Listen { address: settings.listen, source })?;
         let address =
             socket.local_addr().map_err(|source| ServeError::Listen { address: settings.listen, source })?;
+        let credentials = Credentials::load(&settings).await?;
         let (database, private) = open_database(&settings, &metrics).await?;
 
         let failed = CancellationToken::new();
@@ -67,6 +73,7 @@ impl Server {
             Tasks::new(failed.clone()),
             Tasks::new(failed.clone()),
         );
+        credentials.follow(&back);
         // Nothing asks the database before it has the shape that the questions expect.
         let shaped = CancellationToken::new();
         back.spawn_finite(
@@ -83,79 +90,45 @@ impl Server {
         let (log, queue) = Log::new(follower.clone());
         let pen = Writer::new(queue, follower.clone(), database.clone(), replica, writer.stop());
 
-        let after_shape = |stop: CancellationToken| {
-            let shaped = shaped.clone();
-            async move {
-                tokio::select! {
-                    () = shaped.cancelled() => {}
-                    () = stop.cancelled() => {}
-                }
-            }
-        };
-        back.spawn("notifier", {
-            let (wait, run) =
-                (after_shape(back.stop()), run_notifier(database.clone(), pen.written(), back.stop()));
-            async move {
-                wait.await;
-                run.await;
-            }
-        });
-        back.spawn("listener", {
-            let (wait, run) =
-                (after_shape(back.stop()), run_listener(database.clone(), follower.clone(), back.stop()));
-            async move {
-                wait.await;
-                run.await;
-            }
-        });
-        back.spawn("upkeep", {
-            let wait = after_shape(back.stop());
-            let run = run_upkeep(follower.clone(), database.clone(), back.stop());
-            async move {
-                wait.await;
-                run.await;
-            }
-        });
-        back.spawn("follower", {
-            let (wait, database, stop) = (after_shape(back.stop()), database.clone(), back.stop());
-            async move {
-                wait.await;
-                follower.run(database, stop).await;
-            }
-        });
-        back.spawn("flusher", {
-            let flusher = Flusher::new(liveness.clone(), view.clone(), replica, database.clone());
-            let (wait, stop) = (after_shape(back.stop()), back.stop());
-            async move {
-                wait.await;
-                flusher.run(stop).await;
-            }
-        });
-        writer.spawn("writer", {
-            let wait = after_shape(writer.stop());
-            async move {
-                wait.await;
-                pen.run().await;
-            }
-        });
+        let run = run_notifier(database.clone(), pen.written(), back.stop());
+        back.spawn_after(&shaped, "notifier", run);
+        back.spawn_after(&shaped, "listener", run_listener(database.clone(), follower.clone(), back.stop()));
+        back.spawn_after(&shaped, "upkeep", run_upkeep(follower.clone(), database.clone(), back.stop()));
+        let (followed, stop) = (database.clone(), back.stop());
+        back.spawn_after(&shaped, "follower", async move { follower.run(followed, stop).await });
+        let flusher = Flusher::new(liveness.clone(), view.clone(), replica, database.clone());
+        back.spawn_after(&shaped, "flusher", flusher.run(back.stop()));
+        writer.spawn_after(&shaped, "writer", pen.run());
 
-        let auth = Auth::new(settings.is_auth_required(), settings.root_token.as_ref().map(Hidden::reveal));
-        let app = App::new(view, log, liveness, Lanes::new(database, READ_LANES), metrics.clone(), auth);
+        let app = App::new(
+            view,
+            log,
+            liveness,
+            Lanes::new(database, READ_LANES),
+            metrics.clone(),
+            credentials.auth(&settings),
+        );
         if settings.checker {
             let task = Checker::new(app.clone()).map_err(ServeError::Checker)?;
             checker.spawn("checker", task.run(checker.stop()));
         }
         let answers = doors::native::Front::new(app.clone())?;
+        let (tls, secured) = (credentials.tls.clone(), credentials.tls.is_some());
         front.spawn(
             "http",
-            listener::serve(socket, answers, settings.limits, metrics, front.stop(), DRAIN_WITHIN),
+            listener::serve(socket, tls, answers, settings.limits, metrics, front.stop(), DRAIN_WITHIN),
         );
-        tracing::info!(%address, replica = %replica, "listening");
-        Ok(Self { address, app, front, checker, writer, back, private, failed })
+        tracing::info!(%address, url = url(address, secured), replica = %replica, "listening");
+        Ok(Self { address, secured, app, front, checker, writer, back, private, failed })
     }
 
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it is to be asked.
+    pub fn url(&self) -> String {
+        url(self.address, self.secured)
     }
 
     /// Returns when a task has ended that should not have.
@@ -194,7 +167,7 @@ pub async fn serve(loaded: Loaded) -> Result<(), ServeError> {
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     };
-    greet(server.address());
+    greet(&server.url());
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
@@ -209,14 +182,19 @@ pub async fn serve(loaded: Loaded) -> Result<(), ServeError> {
 }
 
 /// For a person at a terminal. The log says the same to machines.
-fn greet(address: SocketAddr) {
+fn greet(url: &str) {
     // nobody may be there to read it, which does no harm
     drop(writeln!(
         std::io::stderr(),
-        "rollcall listens on http://{address} (its API: http://{address}/docs)\n\
-         Try: curl -s http://{address}/api/v1/services/register -H 'Content-Type: application/json' \
+        "rollcall listens on {url} (its API: {url}/docs)\n\
+         Try: curl -s {url}/api/v1/services/register -H 'Content-Type: application/json' \
          -d '{{\"name\":\"hello\",\"type\":\"api\",\"host\":\"127.0.0.1\",\"port\":8000}}'"
     ));
+}
+
+fn url(address: SocketAddr, secured: bool) -> String {
+    let scheme = if secured { "https" } else { "http" };
+    format!("{scheme}://{address}")
 }
 
 /// `rollcall migrate`.

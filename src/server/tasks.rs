@@ -36,6 +36,23 @@ impl Tasks {
         );
     }
 
+    /// The same, as soon as something else is done.
+    pub fn spawn_after(
+        &self,
+        done: &CancellationToken,
+        name: &'static str,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let (done, stop) = (done.clone(), self.stop());
+        self.spawn(name, async move {
+            tokio::select! {
+                () = done.cancelled() => {}
+                () = stop.cancelled() => {}
+            }
+            task.await;
+        });
+    }
+
     /// A task that ends by itself when its work is done.
     pub fn spawn_finite(
         &self,

@@ -53,6 +53,9 @@ pub enum SettingsError {
     )]
     NotLoopback { listen: SocketAddr },
 
+    #[error("{name} is set {origin}, but {needed} is not: the one says nothing without the other")]
+    Lone { name: &'static str, origin: Origin, needed: &'static str },
+
     #[error("there is no home folder to keep data in: set ROLLCALL_DATA_DIR to the path of a folder")]
     NoHome,
 }

@@ -48,6 +48,30 @@ pub struct Flags {
 
     #[arg(long, value_name = "NUMBER", help = help(&names::MAX_CONNECTIONS_PER_ADDRESS))]
     pub max_connections_per_address: Option<String>,
+
+    #[arg(long, value_name = "FILE", help = help(&names::TLS_CERT))]
+    pub tls_cert: Option<String>,
+
+    #[arg(long, value_name = "FILE", help = help(&names::TLS_KEY))]
+    pub tls_key: Option<String>,
+
+    #[arg(long, value_name = "FILE", help = help(&names::TLS_CLIENT_CA))]
+    pub tls_client_ca: Option<String>,
+
+    #[arg(long, value_name = "OPTIONAL|REQUIRED", help = help(&names::TLS_CLIENT_AUTH))]
+    pub tls_client_auth: Option<String>,
+
+    #[arg(long, value_name = "TEXT", help = help(&names::JWT_SECRET), long_help = secret_help(&names::JWT_SECRET))]
+    pub jwt_secret: Option<String>,
+
+    #[arg(long, value_name = "FILE", help = help(&names::JWT_KEYS))]
+    pub jwt_keys: Option<String>,
+
+    #[arg(long, value_name = "TEXT", help = help(&names::JWT_AUDIENCE))]
+    pub jwt_audience: Option<String>,
+
+    #[arg(long, value_name = "TEXT", help = help(&names::JWT_ISSUER))]
+    pub jwt_issuer: Option<String>,
 }
 
 impl Flags {
@@ -68,6 +92,14 @@ impl Flags {
             root_token,
             max_connections,
             max_connections_per_address,
+            tls_cert,
+            tls_key,
+            tls_client_ca,
+            tls_client_auth,
+            jwt_secret,
+            jwt_keys,
+            jwt_audience,
+            jwt_issuer,
         } = self;
         [
             (names::DATABASE_URL, database_url),
@@ -82,6 +114,14 @@ impl Flags {
             (names::ROOT_TOKEN, root_token),
             (names::MAX_CONNECTIONS, max_connections),
             (names::MAX_CONNECTIONS_PER_ADDRESS, max_connections_per_address),
+            (names::TLS_CERT, tls_cert),
+            (names::TLS_KEY, tls_key),
+            (names::TLS_CLIENT_CA, tls_client_ca),
+            (names::TLS_CLIENT_AUTH, tls_client_auth),
+            (names::JWT_SECRET, jwt_secret),
+            (names::JWT_KEYS, jwt_keys),
+            (names::JWT_AUDIENCE, jwt_audience),
+            (names::JWT_ISSUER, jwt_issuer),
         ]
         .into_iter()
         .filter_map(|(setting, value)| Some((setting, value?)))

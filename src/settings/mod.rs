@@ -5,11 +5,12 @@
 
 mod error;
 mod flags;
+mod jwt;
 mod layers;
 mod limits;
 mod names;
 mod parse;
-mod secret;
+mod tls;
 
 #[cfg(test)]
 mod tests;
@@ -24,9 +25,10 @@ use std::{
 pub use self::{
     error::{Origin, SettingsError},
     flags::Flags,
+    jwt::{Jwt, Secret},
     limits::{Limits, Pace},
     names::{CLIENT_NAMES, SETTINGS, Setting, documented},
-    secret::Hidden,
+    tls::{Clients, Tls},
 };
 use self::{layers::Layers, names as name};
 
@@ -44,8 +46,11 @@ pub struct Settings {
     /// `None` when nobody said: then only loopback may be listened on.
     pub auth: Option<bool>,
     /// Who shows this may do everything.
-    pub root_token: Option<Hidden>,
+    pub root_token: Option<Secret>,
     pub limits: Limits,
+    /// `None`: plain HTTP.
+    pub tls: Option<Tls>,
+    pub jwt: Jwt,
 }
 
 /// How log lines look.
@@ -94,6 +99,8 @@ impl Settings {
             auth: None,
             root_token: None,
             limits: Limits::default(),
+            tls: None,
+            jwt: Jwt::default(),
         }
     }
 }
@@ -114,6 +121,8 @@ impl fmt::Debug for Settings {
             auth,
             root_token,
             limits,
+            tls,
+            jwt,
         } = self;
         f.debug_struct("Settings")
             .field("database_url", &database_url.as_deref().map(parse::redacted))
@@ -127,6 +136,8 @@ impl fmt::Debug for Settings {
             .field("auth", auth)
             .field("root_token", root_token)
             .field("limits", limits)
+            .field("tls", tls)
+            .field("jwt", jwt)
             .finish()
     }
 }
@@ -177,15 +188,17 @@ fn resolve(
         ),
         _ => {}
     }
-    let data_dir = match value(layers, &name::DATA_DIR, parse::folder)? {
+    let data_dir = match value(layers, &name::DATA_DIR, parse::path)? {
         Some(folder) => folder,
         None => default_data_dir(environment, root)?,
     };
+    let jwt = jwt::resolve(layers)?;
+    warnings.extend(jwt::warnings(&jwt, auth));
     let settings = Settings {
         database_url: database_url(layers)?,
         listen,
         data_dir,
-        pg_bin: value(layers, &name::PG_BIN, parse::folder)?,
+        pg_bin: value(layers, &name::PG_BIN, parse::path)?,
         migrate: required(layers, &name::MIGRATE, parse::switch)?,
         checker: required(layers, &name::CHECKER, parse::switch)?,
         log: required(layers, &name::LOG, parse::log_levels)?,
@@ -197,6 +210,8 @@ fn resolve(
             connections_per_address: value(layers, &name::MAX_CONNECTIONS_PER_ADDRESS, parse::count)?,
             ..Limits::default()
         },
+        tls: tls::resolve(layers)?,
+        jwt,
     };
     Ok(Loaded { settings, warnings })
 }
@@ -234,10 +249,10 @@ fn database_url(layers: &Layers) -> Result<Option<String>, SettingsError> {
     })
 }
 
-fn root_token(layers: &Layers) -> Result<Option<Hidden>, SettingsError> {
+fn root_token(layers: &Layers) -> Result<Option<Secret>, SettingsError> {
     let setting = name::ROOT_TOKEN;
     let Some((text, origin)) = layers.get(&setting) else { return Ok(None) };
-    parse::root_token(text).map(|token| Some(Hidden::new(token))).map_err(|reason| SettingsError::Secret {
+    parse::root_token(text).map(|token| Some(Secret::new(token))).map_err(|reason| SettingsError::Secret {
         name: setting.name,
         reason,
         origin: origin.clone(),

@@ -132,6 +132,80 @@ pub const MAX_CONNECTIONS_PER_ADDRESS: Setting = Setting {
     help: "The same from one address, or from one /64 of IPv6; by default three quarters of them all.",
 };
 
+const CERTIFICATES: &str = "the path of a PEM file with certificates";
+
+pub const TLS_CERT: Setting = Setting {
+    name: "ROLLCALL_TLS_CERT",
+    key: "tls_cert",
+    default: None,
+    secret: false,
+    allowed: CERTIFICATES,
+    help: "PEM file with the server's certificate and those that lead to its authority; with it the API is HTTPS.",
+};
+
+pub const TLS_KEY: Setting = Setting {
+    name: "ROLLCALL_TLS_KEY",
+    key: "tls_key",
+    default: None,
+    secret: false,
+    allowed: "the path of a PEM file with a private key",
+    help: "PEM file with the private key of that certificate.",
+};
+
+pub const TLS_CLIENT_CA: Setting = Setting {
+    name: "ROLLCALL_TLS_CLIENT_CA",
+    key: "tls_client_ca",
+    default: None,
+    secret: false,
+    allowed: CERTIFICATES,
+    help: "PEM file with the authorities whose clients are known by their certificate.",
+};
+
+pub const TLS_CLIENT_AUTH: Setting = Setting {
+    name: "ROLLCALL_TLS_CLIENT_AUTH",
+    key: "tls_client_auth",
+    default: Some("optional"),
+    secret: false,
+    allowed: "optional or required",
+    help: "Whether a client may do without a certificate, when ROLLCALL_TLS_CLIENT_CA is set: optional or required.",
+};
+
+pub const JWT_SECRET: Setting = Setting {
+    name: "ROLLCALL_JWT_SECRET",
+    key: "jwt_secret",
+    default: None,
+    secret: true,
+    allowed: "a text that nobody can guess, of at least 32 bytes",
+    help: "The secret that JWTs of the kind HS256 are signed with.",
+};
+
+pub const JWT_KEYS: Setting = Setting {
+    name: "ROLLCALL_JWT_KEYS",
+    key: "jwt_keys",
+    default: None,
+    secret: false,
+    allowed: "the path of a JWKS file",
+    help: "A JWKS file with the public keys that JWTs of the kinds RS256 and ES256 are verified by.",
+};
+
+pub const JWT_AUDIENCE: Setting = Setting {
+    name: "ROLLCALL_JWT_AUDIENCE",
+    key: "jwt_audience",
+    default: None,
+    secret: false,
+    allowed: "a text",
+    help: "The audience that a JWT must be for; without it the audience is not looked at.",
+};
+
+pub const JWT_ISSUER: Setting = Setting {
+    name: "ROLLCALL_JWT_ISSUER",
+    key: "jwt_issuer",
+    default: None,
+    secret: false,
+    allowed: "a text",
+    help: "The issuer that a JWT must be from; without it the issuer is not looked at.",
+};
+
 /// Where the file is; it cannot stand in the file itself.
 pub const CONFIG: Setting = Setting {
     name: "ROLLCALL_CONFIG",
@@ -143,7 +217,7 @@ pub const CONFIG: Setting = Setting {
 };
 
 /// Every setting that a value can be given for, in the order of the documentation.
-pub const SETTINGS: [Setting; 12] = [
+pub const SETTINGS: [Setting; 20] = [
     DATABASE_URL,
     LISTEN,
     DATA_DIR,
@@ -156,6 +230,14 @@ pub const SETTINGS: [Setting; 12] = [
     ROOT_TOKEN,
     MAX_CONNECTIONS,
     MAX_CONNECTIONS_PER_ADDRESS,
+    TLS_CERT,
+    TLS_KEY,
+    TLS_CLIENT_CA,
+    TLS_CLIENT_AUTH,
+    JWT_SECRET,
+    JWT_KEYS,
+    JWT_AUDIENCE,
+    JWT_ISSUER,
 ];
 
 /// Names of the environment that are the command line client's: the server neither reads nor warns of them.

@@ -33,8 +33,22 @@ pub fn count(text: &str) -> Option<usize> {
 
 /// Absolute, so that no later change of the working folder (or of the user) moves it.
 #[expect(clippy::unnecessary_wraps, reason = "it stands beside the others in one table of parsers")]
-pub fn folder(text: &str) -> Option<PathBuf> {
+pub fn path(text: &str) -> Option<PathBuf> {
     Some(std::path::absolute(text).unwrap_or_else(|_| Path::new(text).to_owned()))
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "it stands beside the others in one table of parsers")]
+pub fn text(text: &str) -> Option<String> {
+    Some(text.to_owned())
+}
+
+/// Whether a certificate is required.
+pub fn required(text: &str) -> Option<bool> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "optional" => Some(false),
+        "required" => Some(true),
+        _ => None,
+    }
 }
 
 pub fn log_format(text: &str) -> Option<LogFormat> {

@@ -44,6 +44,8 @@ fn nothing_given_means_the_defaults() {
     assert_eq!(settings.auth, None);
     assert_eq!(settings.limits.connections, None);
     assert_eq!(settings.limits.connections_per_address, None);
+    assert_eq!(settings.tls, None);
+    assert!(settings.jwt.secret.is_none() && settings.jwt.keys.is_none());
 }
 
 #[test]
@@ -82,6 +84,17 @@ fn the_flag_for_the_file_beats_the_environments() {
     assert_eq!(settings.listen.port(), 2);
 }
 
+fn is_secured(settings: &Settings) {
+    let clients = Clients { authorities: "/tls/ca.pem".into(), required: true };
+    let tls = Tls { certificate: "/tls/cert.pem".into(), key: "/tls/key.pem".into(), clients: Some(clients) };
+    assert_eq!(settings.tls, Some(tls));
+    let Jwt { secret, keys, audience, issuer } = &settings.jwt;
+    assert_eq!(secret.as_ref().map(Secret::reveal), Some("s3cret"));
+    assert_eq!(keys.as_deref(), Some(Path::new("/jwt/keys.json")));
+    assert_eq!(audience.as_deref(), Some("rollcall"));
+    assert_eq!(issuer.as_deref(), Some("https://issuer.example"));
+}
+
 #[test]
 fn every_setting_can_be_given_in_the_environment() {
     let settings = settings(&[
@@ -96,6 +109,14 @@ fn every_setting_can_be_given_in_the_environment() {
         ("ROLLCALL_AUTH", "off"),
         ("ROLLCALL_MAX_CONNECTIONS", "2000"),
         ("ROLLCALL_MAX_CONNECTIONS_PER_ADDRESS", " 50 "),
+        ("ROLLCALL_TLS_CERT", "/tls/cert.pem"),
+        ("ROLLCALL_TLS_KEY", "/tls/key.pem"),
+        ("ROLLCALL_TLS_CLIENT_CA", "/tls/ca.pem"),
+        ("ROLLCALL_TLS_CLIENT_AUTH", "Required"),
+        ("ROLLCALL_JWT_SECRET", "s3cret"),
+        ("ROLLCALL_JWT_KEYS", "/jwt/keys.json"),
+        ("ROLLCALL_JWT_AUDIENCE", "rollcall"),
+        ("ROLLCALL_JWT_ISSUER", "https://issuer.example"),
     ]);
     assert_eq!(settings.database_url.as_deref(), Some("postgres://u:p@db/x"));
     assert_eq!(settings.listen.to_string(), "[::1]:9000");
@@ -108,6 +129,7 @@ fn every_setting_can_be_given_in_the_environment() {
     assert_eq!(settings.auth, Some(false));
     assert_eq!(settings.limits.connections, Some(2000));
     assert_eq!(settings.limits.connections_per_address, Some(50));
+    is_secured(&settings);
 }
 
 #[test]
@@ -115,7 +137,10 @@ fn every_setting_can_be_given_in_the_file() {
     let file = file(
         "database_url = 'postgres://u:p@db/x'\nlisten = '127.0.0.1:9000'\ndata_dir = '/srv/rollcall'\n\
          pg_bin = '/opt/pg/bin'\nmigrate = false\nchecker = 0\nlog = 'warn'\nlog_format = 'human'\nauth = 'off'\n\
-         max_connections = 2000\nmax_connections_per_address = '50'\n",
+         max_connections = 2000\nmax_connections_per_address = '50'\ntls_cert = '/tls/cert.pem'\n\
+         tls_key = '/tls/key.pem'\ntls_client_ca = '/tls/ca.pem'\ntls_client_auth = 'required'\n\
+         jwt_secret = 's3cret'\njwt_keys = '/jwt/keys.json'\njwt_audience = 'rollcall'\n\
+         jwt_issuer = 'https://issuer.example'\n",
     );
     let settings = settings(&[("ROLLCALL_CONFIG", path(&file))]);
     assert_eq!(settings.database_url.as_deref(), Some("postgres://u:p@db/x"));
@@ -129,6 +154,7 @@ fn every_setting_can_be_given_in_the_file() {
     assert_eq!(settings.auth, Some(false));
     assert_eq!(settings.limits.connections, Some(2000));
     assert_eq!(settings.limits.connections_per_address, Some(50));
+    is_secured(&settings);
 }
 
 #[test]
@@ -146,6 +172,7 @@ fn a_bad_value_is_refused_with_its_name_its_source_and_what_is_allowed() {
         ("ROLLCALL_MAX_CONNECTIONS", "many", "a whole number from 1"),
         ("ROLLCALL_MAX_CONNECTIONS_PER_ADDRESS", "-1", "a whole number from 1"),
         ("ROLLCALL_MAX_CONNECTIONS_PER_ADDRESS", "1000001", "a whole number from 1"),
+        ("ROLLCALL_TLS_CLIENT_AUTH", "on", "optional or required"),
     ] {
         let text = refusal(&[(name, value)]);
         let start = format!("{name} is {value:?} in the environment, but it takes {allowed}");
@@ -326,6 +353,61 @@ fn the_databases_password_is_never_printed() {
     shown.push(format!("{loaded:?} {:#?}", loaded.settings));
 
     for text in shown {
+        assert!(!text.contains("s3"), "{text}");
+    }
+}
+
+#[test]
+fn half_of_tls_is_an_error_that_names_the_other_half() {
+    let (cert, key, ca) =
+        (("ROLLCALL_TLS_CERT", "c"), ("ROLLCALL_TLS_KEY", "k"), ("ROLLCALL_TLS_CLIENT_CA", "a"));
+    let required = ("ROLLCALL_TLS_CLIENT_AUTH", "required");
+    for (pairs, set, needed) in [
+        (&[cert][..], "ROLLCALL_TLS_CERT", "ROLLCALL_TLS_KEY"),
+        (&[cert, ("ROLLCALL_TLS_KEY", "")], "ROLLCALL_TLS_CERT", "ROLLCALL_TLS_KEY"),
+        (&[key], "ROLLCALL_TLS_KEY", "ROLLCALL_TLS_CERT"),
+        (&[ca], "ROLLCALL_TLS_CLIENT_CA", "ROLLCALL_TLS_CERT"),
+        (&[ca, key], "ROLLCALL_TLS_KEY", "ROLLCALL_TLS_CERT"),
+        (&[required], "ROLLCALL_TLS_CLIENT_AUTH", "ROLLCALL_TLS_CLIENT_CA"),
+        (&[cert, key, required], "ROLLCALL_TLS_CLIENT_AUTH", "ROLLCALL_TLS_CLIENT_CA"),
+    ] {
+        let text = refusal(pairs);
+        let start = format!("{set} is set in the environment, but {needed} is not: ");
+        assert!(text.starts_with(&start), "{text}");
+    }
+    assert_eq!(settings(&[cert, key]).tls.expect("TLS").clients, None);
+    let clients = settings(&[cert, key, ca]).tls.expect("TLS").clients.expect("clients");
+    assert!(!clients.required && clients.authorities.is_absolute());
+}
+
+#[test]
+fn keys_for_tokens_that_protect_little_or_nothing_are_warned_of() {
+    let idle = "is set, but ROLLCALL_AUTH is not on: nobody is asked for a token";
+    let long = "s3cret".repeat(6);
+    for (pairs, expected) in [
+        (&[("ROLLCALL_JWT_SECRET", "")][..], vec![]),
+        (&[("ROLLCALL_JWT_SECRET", long.as_str())], vec![format!("ROLLCALL_JWT_SECRET {idle}")]),
+        (
+            &[("ROLLCALL_JWT_SECRET", "s3cret"), ("ROLLCALL_JWT_KEYS", "k")],
+            vec![
+                "ROLLCALL_JWT_SECRET has 6 bytes: one of less than 32 can be found by trying".to_owned(),
+                format!("ROLLCALL_JWT_SECRET {idle}"),
+                format!("ROLLCALL_JWT_KEYS {idle}"),
+            ],
+        ),
+    ] {
+        assert_eq!(load(Flags::default(), pairs).expect("good settings").warnings, expected);
+    }
+    let secret = Jwt { secret: Some(Secret::new(&long)), ..Jwt::default() };
+    assert_eq!(super::jwt::warnings(&secret, Some(true)).count(), 0);
+}
+
+#[test]
+fn the_secret_for_tokens_is_never_printed() {
+    let loaded = load(Flags::default(), &[("ROLLCALL_JWT_SECRET", "s3cret")]).expect("good settings");
+    let file = file("jwt_secret = ['s3cret']");
+    let error = load(Flags::default(), &[("ROLLCALL_CONFIG", path(&file))]).expect_err("a list");
+    for text in [format!("{loaded:?} {:#?}", loaded.settings), format!("{error} {error:?}")] {
         assert!(!text.contains("s3"), "{text}");
     }
 }

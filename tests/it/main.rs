@@ -19,3 +19,4 @@ mod native;
 mod private_postgres;
 mod process;
 mod support;
+mod tls;

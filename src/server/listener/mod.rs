@@ -6,17 +6,26 @@
 mod descriptors;
 mod protocol;
 mod seats;
+mod secured;
 mod watched;
 
 use std::{
+    error::Error,
     io::{self, ErrorKind, Write as _},
     net::SocketAddr,
     sync::Arc,
     time::Duration,
 };
 
-use hyper_util::{rt::TokioIo, server::graceful::GracefulShutdown};
+use hyper_util::{
+    rt::TokioIo,
+    server::{
+        conn::auto::Builder,
+        graceful::{GracefulConnection, GracefulShutdown},
+    },
+};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpSocket, TcpStream},
     task::{JoinError, JoinSet},
     time::Instant,
@@ -24,12 +33,14 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
+    protocol::Streams,
     seats::{Seat, Seats},
     watched::{Pulse, Watched},
 };
 use crate::{
+    auth::Tls,
     doors::{kit::Peer, native::Front},
-    settings::Limits,
+    settings::{Limits, Pace},
     telemetry::{Metrics, chain},
 };
 
@@ -54,6 +65,7 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 
 pub(super) async fn serve(
     socket: TcpListener,
+    tls: Option<Arc<Tls>>,
     front: Front,
     limits: Limits,
     metrics: Metrics,
@@ -63,7 +75,7 @@ pub(super) async fn serve(
     let seats = Seats::within(&limits, descriptors::raised(), metrics.clone());
     let graceful = GracefulShutdown::new();
     let streams = TaskTracker::new();
-    let builder = protocol::builder(&limits, streams.clone());
+    let builder = Arc::new(protocol::builder(&limits, streams.clone()));
     let mut connections = JoinSet::new();
     let (mut refused, mut failed) = (Told::default(), Told::default());
     loop {
@@ -106,17 +118,32 @@ pub(super) async fn serve(
             tracing::debug!(error = chain(&error), "a connection cannot be made prompt");
         }
         let pulse = Arc::new(Pulse::default());
-        let other_end = Arc::new(Peer::new(peer, None));
-        let service = protocol::service(front.clone(), other_end, pulse.clone(), limits.body);
-        let stream = TokioIo::new(Watched::new(stream, pulse, limits, metrics.clone()));
-        let connection = builder.serve_connection_with_upgrades(stream, service);
-        let connection = graceful.watch(connection.into_owned());
-        connections.spawn(async move {
-            let _seat = seat;
-            if let Err(error) = connection.await {
-                tracing::debug!(error, %peer, "a connection ended with an error");
-            }
-        });
+        let stream = Watched::new(stream, pulse.clone(), limits, metrics.clone());
+        let line = Line { builder: builder.clone(), front: front.clone(), pulse, body: limits.body };
+        if let Some(tls) = tls.clone() {
+            let (watcher, stop) = (graceful.watcher(), stop.clone());
+            connections.spawn(async move {
+                let _seat = seat;
+                let opened = stop.run_until_cancelled(secured::open(stream.enveloped(), &tls)).await;
+                match opened {
+                    Some(Ok((stream, certificate))) => {
+                        let connection = line.connection(stream, Peer::new(peer, certificate));
+                        tell_of_an_error(watcher.watch(connection).await, peer);
+                    }
+                    Some(Err(error)) => {
+                        tracing::debug!(error = chain(&error), %peer, "a connection was not opened");
+                    }
+                    None => {}
+                }
+            });
+        } else {
+            let connection = line.connection(stream, Peer::new(peer, None));
+            let connection = graceful.watch(connection);
+            connections.spawn(async move {
+                let _seat = seat;
+                tell_of_an_error(connection.await, peer);
+            });
+        }
     }
     drop(socket);
     streams.close();
@@ -130,6 +157,34 @@ pub(super) async fn serve(
     // What has not ended by then is dropped together with the set.
     if tokio::time::timeout(drain, ended).await.is_err() {
         tracing::warn!("some requests did not end in time");
+    }
+}
+
+/// What answers on one connection.
+struct Line {
+    builder: Arc<Builder<Streams>>,
+    front: Front,
+    pulse: Arc<Pulse>,
+    body: Pace,
+}
+
+impl Line {
+    fn connection<Stream>(
+        self,
+        stream: Stream,
+        other_end: Peer,
+    ) -> impl GracefulConnection<Error = Box<dyn Error + Send + Sync>> + Send
+    where
+        Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let service = protocol::service(self.front, Arc::new(other_end), self.pulse, self.body);
+        self.builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned()
+    }
+}
+
+fn tell_of_an_error(ended: Result<(), Box<dyn Error + Send + Sync>>, peer: SocketAddr) {
+    if let Err(error) = ended {
+        tracing::debug!(error, %peer, "a connection ended with an error");
     }
 }
 

@@ -8,6 +8,7 @@
 //! the next request is not moved at each request, but asks when it rings whether there was any.
 
 use std::{
+    future::poll_fn,
     io::{self, ErrorKind, IoSlice},
     pin::Pin,
     sync::{
@@ -31,6 +32,8 @@ use crate::{
 
 /// Our pings, and our answers to the client's, are no sign that the client wants something.
 const PING: usize = 17;
+/// By how much TLS makes something longer, at most.
+const ENVELOPE: usize = 29;
 
 /// What the service tells its connection.
 #[derive(Default)]
@@ -69,6 +72,7 @@ impl Drop for AtWork {
 pub struct Watched {
     stream: TcpStream,
     metrics: Metrics,
+    ping: usize,
     silence: Silence,
     stall: Stall,
 }
@@ -86,7 +90,30 @@ impl Watched {
             within_a_head: true,
         };
         let stall = Stall { pace: limits.answer, owed: Duration::ZERO, since: None, alarm: Alarm::default() };
-        Self { stream, metrics, silence, stall }
+        Self { stream, metrics, ping: PING, silence, stall }
+    }
+
+    /// What goes through it is encrypted.
+    pub fn enveloped(mut self) -> Self {
+        self.ping += ENVELOPE;
+        self
+    }
+
+    /// The first byte, which stays where it is. It is waited for as long as for a head, of which it is a part.
+    pub async fn first_byte(&mut self) -> io::Result<u8> {
+        poll_fn(|context| {
+            let mut byte = [0];
+            match self.stream.poll_peek(context, &mut ReadBuf::new(&mut byte)) {
+                Poll::Ready(Ok(0)) => Poll::Ready(Err(ErrorKind::UnexpectedEof.into())),
+                Poll::Ready(Ok(_)) => Poll::Ready(Ok(u8::from_ne_bytes(byte))),
+                Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                Poll::Pending => match self.silence.is_too_long(context) {
+                    Some(what) => Poll::Ready(Err(self.overdue(what))),
+                    None => Poll::Pending,
+                },
+            }
+        })
+        .await
     }
 
     /// What became of a write: progress, or a wait that may have been too long.
@@ -96,7 +123,7 @@ impl Watched {
         context: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(bytes)) = written {
-            if bytes > PING {
+            if bytes > self.ping {
                 self.silence.answered += 1;
             }
             self.stall.took(bytes);

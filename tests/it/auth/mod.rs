@@ -2,6 +2,7 @@
 
 mod matrix;
 mod rights;
+mod signed;
 mod tokens;
 
 use serde_json::{Value, json};
@@ -19,7 +20,7 @@ pub async fn guarded() -> TestApp {
 pub async fn guarded_on(database: &Arc<Database>) -> TestApp {
     TestApp::start_with(database, |settings| {
         settings.auth = Some(true);
-        settings.root_token = Some(rollcall::settings::Hidden::new(ROOT));
+        settings.root_token = Some(rollcall::settings::Secret::new(ROOT));
     })
     .await
 }

@@ -64,11 +64,31 @@ impl TestApp {
     }
 
     async fn launch(url: String, database: Option<Arc<Database>>, set: impl FnOnce(&mut Settings)) -> Self {
+        Self::run(url, database, set, Client::new).await
+    }
+
+    /// On a fresh database, with settings and a client of its own.
+    pub async fn start_over(change: impl FnOnce(&mut Settings), client: impl FnOnce(&str) -> Client) -> Self {
+        let database = Database::fresh().await;
+        let url = database.url();
+        let change = |settings: &mut Settings| {
+            settings.checker = false;
+            change(settings);
+        };
+        Self::run(url, Some(database), change, client).await
+    }
+
+    async fn run(
+        url: String,
+        database: Option<Arc<Database>>,
+        change: impl FnOnce(&mut Settings),
+        client: impl FnOnce(&str) -> Client,
+    ) -> Self {
         let data = tempfile::tempdir().unwrap();
         let mut settings = Settings::for_tests(Some(url), data.path().to_owned());
-        set(&mut settings);
+        change(&mut settings);
         let server = Server::start(settings).await.expect("the server starts");
-        let client = Client::new(&format!("http://{}", server.address()));
+        let client = client(&server.url());
         wait_until(PATIENCE, "the server is ready", async || {
             (client.get("/health/ready").await.status == 200).then_some(())
         })

@@ -22,6 +22,11 @@ impl Client {
             .redirect(reqwest::redirect::Policy::limited(3))
             .build()
             .unwrap();
+        Self::over(base, http)
+    }
+
+    /// With a way of its own to make connections.
+    pub fn over(base: &str, http: reqwest::Client) -> Self {
         Self { base: base.to_owned(), http }
     }
 
