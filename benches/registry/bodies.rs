@@ -16,6 +16,12 @@ pub fn get(path: &str, into: &mut Vec<u8>) {
     write!(into, "GET {path} HTTP/1.1\r\nHost: registry\r\n\r\n").expect("memory can be written");
 }
 
+/// The same from one who shows a token.
+pub fn get_with_token(path: &str, token: &str, into: &mut Vec<u8>) {
+    write!(into, "GET {path} HTTP/1.1\r\nHost: registry\r\nAuthorization: Bearer {token}\r\n\r\n")
+        .expect("memory can be written");
+}
+
 pub fn post(path: &str, body: &str, into: &mut Vec<u8>) {
     write!(
         into,

@@ -63,6 +63,7 @@ async fn measure(options: &Options) -> Table {
         match section {
             "publish" => sections::publish(options, table),
             "discovery" => sections::discovery(options, place, table).await,
+            "guarded" => sections::guarded(options, place, table).await,
             "flatness" => sections::flatness(options, place, table).await,
             "registrations" => sections::registrations(options, place, table).await,
             "bulk" => sections::bulk(options, place, table).await,

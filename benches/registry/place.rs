@@ -59,12 +59,23 @@ impl Place {
 
     /// A registry with so many services of so many instances each.
     pub async fn registry(&self, database: &str, services: u64, instances: u64) -> Program {
+        self.registry_with(database, services, instances, &[]).await
+    }
+
+    /// The same with settings of its own, once it is filled.
+    pub async fn registry_with(
+        &self,
+        database: &str,
+        services: u64,
+        instances: u64,
+        settings: &[(&str, &str)],
+    ) -> Program {
         let url = self.create(database).await;
-        let program = Program::rollcall(&url, &self.folder(database)).await;
         let all = services * instances;
         if all == 0 {
-            return program;
+            return Program::rollcall(&url, &self.folder(database), settings).await;
         }
+        let program = Program::rollcall(&url, &self.folder(database), &[]).await;
         let address = program.address;
         let fill = move |number: u64, into: &mut Vec<u8>| {
             let numbers = number * AT_ONCE..((number + 1) * AT_ONCE).min(all);
@@ -83,6 +94,6 @@ impl Place {
         connection.execute("checkpoint").await.unwrap();
         // and the signs of life of so many at once are no longer to be written
         program.stop().await;
-        Program::rollcall(&url, &self.folder(database)).await
+        Program::rollcall(&url, &self.folder(database), settings).await
     }
 }

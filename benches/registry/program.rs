@@ -31,7 +31,8 @@ pub struct Program {
 }
 
 impl Program {
-    pub async fn rollcall(database_url: &str, data_dir: &Path) -> Self {
+    /// The registry, with further settings.
+    pub async fn rollcall(database_url: &str, data_dir: &Path, settings: &[(&str, &str)]) -> Self {
         let address = free_address();
         let mut command = Command::new(env!("CARGO_BIN_EXE_rollcall"));
         for (name, _) in std::env::vars_os() {
@@ -46,7 +47,8 @@ impl Program {
             .env("ROLLCALL_LISTEN", address.to_string())
             .env("ROLLCALL_DATA_DIR", data_dir)
             .env("ROLLCALL_CHECKER", "off")
-            .env("ROLLCALL_LOG", "error");
+            .env("ROLLCALL_LOG", "error")
+            .envs(settings.iter().copied());
         Self::start(command, address, "/health/ready").await
     }
 

@@ -26,7 +26,9 @@ pub fn serve(arguments: &[String]) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words[..] {
-        [address, "bytes", registry, services] => runtime.block_on(ready_bytes(address, registry, services)),
+        [address, "bytes", registry, services, token] => {
+            runtime.block_on(ready_bytes(address, registry, services, token));
+        }
         [address, "transactions", url] => runtime.block_on(transactions(address, url)),
         _ => return ExitCode::from(2),
     }
@@ -35,13 +37,13 @@ pub fn serve(arguments: &[String]) -> ExitCode {
 
 /// Hyper and nothing else: the registry's own answers, headers and all, as they were once. Which of them is asked for
 /// is read off the last digits of the path, and no name is looked up.
-async fn ready_bytes(address: &str, registry: &str, services: &str) {
+async fn ready_bytes(address: &str, registry: &str, services: &str, token: &str) {
     let services: u64 = services.parse().unwrap();
     let mut wire = Wire::connect(registry.parse().unwrap()).await.unwrap();
     let mut answers = Vec::new();
     for service in 0..services {
         let mut request = Vec::new();
-        bodies::get(&format!("/discover/service-{service:06}"), &mut request);
+        bodies::get_with_token(&format!("/discover/service-{service:06}"), token, &mut request);
         assert_eq!(wire.ask(&request).await.unwrap(), 200);
         answers.push(Bytes::copy_from_slice(wire.body()));
     }

@@ -18,7 +18,7 @@ pub async fn memory(options: &Options, place: &Place, table: &mut Table) {
     let url = place.url("crowd");
     let (mut starts, mut loaded, mut asked) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..options.rounds {
-        let registry = Program::rollcall(&url, &place.folder("crowd")).await;
+        let registry = Program::rollcall(&url, &place.folder("crowd"), &[]).await;
         starts.push(registry.ready_after.as_secs_f64());
         let an_instance = |memory: f64| (memory - none.memory()) / INSTANCES as f64 / 1024.0;
         loaded.push(an_instance(registry.memory()));

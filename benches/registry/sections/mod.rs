@@ -12,6 +12,6 @@ pub use memory::memory;
 pub use peers::peers;
 pub use propagation::propagation;
 pub use publish::publish;
-pub use reads::{discovery, flatness};
+pub use reads::{discovery, flatness, guarded};
 pub use slow::slow;
 pub use writes::{bulk, registrations};

@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 pub async fn propagation(_options: &Options, place: &Place, table: &mut Table) {
     let one = place.registry("replicas", 100, 10).await;
-    let other = Program::rollcall(&place.url("replicas"), &place.folder("other")).await;
+    let other = Program::rollcall(&place.url("replicas"), &place.folder("other"), &[]).await;
     let (mut writes, mut reads) =
         (Wire::connect(one.address).await.unwrap(), Wire::connect(other.address).await.unwrap());
     let mut times = Vec::new();
