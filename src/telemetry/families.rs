@@ -337,6 +337,7 @@ pub(super) struct Connections {
     pub open: Gauge,
     pub refused: Family<Reason, Counter>,
     pub overdue: Family<Reason, Counter>,
+    pub not_agreed: Counter,
 }
 
 impl Connections {
@@ -354,6 +355,12 @@ impl Connections {
                 "rollcall_http_connections_overdue",
                 "Connections ended because the client took too long",
                 Family::default(),
+            ),
+            not_agreed: add(
+                registry,
+                "rollcall_http_handshakes_failed",
+                "Connections on which TLS was not agreed upon",
+                Counter::default(),
             ),
         };
         for full in Full::ALL {
