@@ -9,7 +9,7 @@ use std::{
 
 use rustix::event::epoll;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
 };
 
@@ -187,8 +187,8 @@ fn header<'h>(head: &'h str, name: &str) -> Option<&'h str> {
 }
 
 /// One connection, which knows as much of HTTP as an answer with a length needs.
-pub struct Wire {
-    stream: TcpStream,
+pub struct Wire<Stream = TcpStream> {
+    stream: Stream,
     answer: Vec<u8>,
     head: usize,
 }
@@ -197,7 +197,13 @@ impl Wire {
     pub async fn connect(address: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, answer: Vec::with_capacity(16 * 1024), head: 0 })
+        Ok(Self::over(stream))
+    }
+}
+
+impl<Stream: AsyncRead + AsyncWrite + Unpin> Wire<Stream> {
+    pub fn over(stream: Stream) -> Self {
+        Self { stream, answer: Vec::with_capacity(16 * 1024), head: 0 }
     }
 
     pub async fn ask(&mut self, request: &[u8]) -> io::Result<u16> {

@@ -22,6 +22,7 @@ mod place;
 mod program;
 mod rounds;
 mod sections;
+mod secured;
 mod table;
 mod yardsticks;
 
@@ -64,6 +65,7 @@ async fn measure(options: &Options) -> Table {
             "publish" => sections::publish(options, table),
             "discovery" => sections::discovery(options, place, table).await,
             "guarded" => sections::guarded(options, place, table).await,
+            "tls" => sections::tls(options, place, table).await,
             "flatness" => sections::flatness(options, place, table).await,
             "registrations" => sections::registrations(options, place, table).await,
             "bulk" => sections::bulk(options, place, table).await,

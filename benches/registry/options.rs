@@ -3,13 +3,14 @@
 pub const HELP: &str = "\
 cargo bench --bench registry [-- OPTIONS]
   --rounds N    measured rounds of each comparison (11)
-  --only A,B    some sections: publish, discovery, guarded, flatness, registrations, bulk, memory,
+  --only A,B    some sections: publish, discovery, guarded, tls, flatness, registrations, bulk, memory,
                 propagation, slow, and peers, which is not among them unless it is asked for (make bench-peers)";
 
-pub const SECTIONS: [&str; 10] = [
+pub const SECTIONS: [&str; 11] = [
     "publish",
     "discovery",
     "guarded",
+    "tls",
     "flatness",
     "registrations",
     "bulk",

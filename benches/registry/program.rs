@@ -10,9 +10,10 @@ use std::{
 
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 
-use crate::load::Wire;
+use crate::{load::Wire, secured::Secured};
 
 const READY_WITHIN: Duration = Duration::from_mins(1);
+const READY: &str = "/health/ready";
 const STOP_WITHIN: Duration = Duration::from_secs(30);
 const TICKS_A_SECOND: f64 = 100.0;
 
@@ -34,6 +35,19 @@ impl Program {
     /// The registry, with further settings.
     pub async fn rollcall(database_url: &str, data_dir: &Path, settings: &[(&str, &str)]) -> Self {
         let address = free_address();
+        let mut command = Self::serving(address, database_url, data_dir);
+        command.envs(settings.iter().copied());
+        Self::start(command, address, READY).await
+    }
+
+    pub async fn rollcall_over_tls(database_url: &str, data_dir: &Path, secured: &Secured) -> Self {
+        let address = free_address();
+        let mut command = Self::serving(address, database_url, data_dir);
+        command.env("ROLLCALL_TLS_CERT", &secured.certificate).env("ROLLCALL_TLS_KEY", &secured.key);
+        Self::start_over(command, address, READY, Some(secured)).await
+    }
+
+    fn serving(address: SocketAddr, database_url: &str, data_dir: &Path) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rollcall"));
         for (name, _) in std::env::vars_os() {
             let known = name.to_string_lossy();
@@ -47,20 +61,33 @@ impl Program {
             .env("ROLLCALL_LISTEN", address.to_string())
             .env("ROLLCALL_DATA_DIR", data_dir)
             .env("ROLLCALL_CHECKER", "off")
-            .env("ROLLCALL_LOG", "error")
-            .envs(settings.iter().copied());
-        Self::start(command, address, "/health/ready").await
+            .env("ROLLCALL_LOG", "error");
+        command
     }
 
     /// This program as another server.
     pub async fn yardstick(arguments: &[&str]) -> Self {
+        Self::yardstick_over(arguments, None).await
+    }
+
+    /// The same, which speaks TLS where that is given.
+    pub async fn yardstick_over(arguments: &[&str], secured: Option<&Secured>) -> Self {
         let address = free_address();
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.arg("--yardstick").arg(address.to_string()).args(arguments);
-        Self::start(command, address, "/").await
+        Self::start_over(command, address, "/", secured).await
     }
 
-    pub async fn start(mut command: Command, address: SocketAddr, asked: &str) -> Self {
+    pub async fn start(command: Command, address: SocketAddr, asked: &str) -> Self {
+        Self::start_over(command, address, asked, None).await
+    }
+
+    async fn start_over(
+        mut command: Command,
+        address: SocketAddr,
+        asked: &str,
+        secured: Option<&Secured>,
+    ) -> Self {
         let begun = Instant::now();
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
         let mut program = Self { child, address, ready_after: Duration::ZERO };
@@ -69,7 +96,13 @@ impl Program {
             if let Some(status) = program.child.try_wait().unwrap() {
                 panic!("{command:?} ended with {status}");
             }
-            let answered = async { Wire::connect(address).await?.ask(request.as_bytes()).await }.await;
+            let answered = async {
+                match secured {
+                    None => Wire::connect(address).await?.ask(request.as_bytes()).await,
+                    Some(secured) => secured.connect(address).await?.ask(request.as_bytes()).await,
+                }
+            }
+            .await;
             if answered.is_ok_and(|status| status == 200) {
                 program.ready_after = begun.elapsed();
                 return program;

@@ -1,18 +1,19 @@
 //! Rounds: each measures all contestants once, in an order that changes.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use crate::{
-    load::{self, Amount, Requests},
+    load::{self, Amount, Done, Requests},
     program::Program,
     table::{median, quantile},
 };
 
 /// How long each contestant is measured in each round.
-const TURN: Duration = Duration::from_secs(1);
+pub const TURN: Duration = Duration::from_secs(1);
 pub const CONNECTIONS: usize = 64;
 
 /// A server under a load.
+#[derive(Clone, Copy)]
 pub struct Contestant<'a> {
     pub program: &'a Program,
     pub requests: Requests<'a>,
@@ -30,12 +31,23 @@ pub struct Turn {
 
 /// The turns of each contestant, round by round.
 pub fn play<const N: usize>(rounds: usize, contestants: &[Contestant<'_>; N]) -> [Vec<Turn>; N] {
+    play_by(rounds, |which, first| {
+        let Contestant { program, requests } = contestants[which];
+        Turn::of(program, || load::run(program.address, CONNECTIONS, Amount::For(TURN), first, requests))
+    })
+}
+
+/// The same with a load of one's own: of which contestant, and from which request on.
+pub fn play_by<const N: usize>(
+    rounds: usize,
+    mut turn_of: impl FnMut(usize, u64) -> (Turn, u64),
+) -> [Vec<Turn>; N] {
     let mut turns = [const { Vec::new() }; N];
     let mut number = 0;
     for round in 0..=rounds {
         for place in 0..N {
             let which = (place + round) % N;
-            let (turn, asked) = contestants[which].turn(number);
+            let (turn, asked) = turn_of(which, number);
             number += asked;
             if round > 0 {
                 turns[which].push(turn);
@@ -45,15 +57,15 @@ pub fn play<const N: usize>(rounds: usize, contestants: &[Contestant<'_>; N]) ->
     turns
 }
 
-impl Contestant<'_> {
-    fn turn(&self, first: u64) -> (Turn, u64) {
-        let (address, requests): (SocketAddr, _) = (self.program.address, self.requests);
-        let before = self.program.cpu();
-        let done = load::run(address, CONNECTIONS, Amount::For(TURN), first, requests).flawless();
-        let cpu = (self.program.cpu() - before) / done.requests as f64 * 1e6;
+impl Turn {
+    /// What the program did under a load, and how many requests were used up.
+    pub fn of(program: &Program, load: impl FnOnce() -> Done) -> (Self, u64) {
+        let before = program.cpu();
+        let done = load().flawless();
+        let cpu = (program.cpu() - before) / done.requests as f64 * 1e6;
         let (p50, p99) = (quantile(&done.latencies, 0.5), quantile(&done.latencies, 0.99));
         // each connection may have drawn a number that it did not use
-        (Turn { rate: done.rate(), cpu, p50, p99 }, done.requests + CONNECTIONS as u64)
+        (Self { rate: done.rate(), cpu, p50, p99 }, done.requests + CONNECTIONS as u64)
     }
 }
 

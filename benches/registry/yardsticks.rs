@@ -12,9 +12,11 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
+use rollcall::{auth, settings::Tls};
 use serde::Deserialize;
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 use uuid::Uuid;
 
 use crate::{bodies, load::Wire};
@@ -27,7 +29,11 @@ pub fn serve(arguments: &[String]) -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words[..] {
         [address, "bytes", registry, services, token] => {
-            runtime.block_on(ready_bytes(address, registry, services, token));
+            runtime.block_on(ready_bytes(address, registry, services, token, None));
+        }
+        [address, "bytes", registry, services, token, certificate, key] => {
+            let tls = Tls { certificate: certificate.into(), key: key.into(), clients: None };
+            runtime.block_on(ready_bytes(address, registry, services, token, Some(tls)));
         }
         [address, "transactions", url] => runtime.block_on(transactions(address, url)),
         _ => return ExitCode::from(2),
@@ -37,7 +43,7 @@ pub fn serve(arguments: &[String]) -> ExitCode {
 
 /// Hyper and nothing else: the registry's own answers, headers and all, as they were once. Which of them is asked for
 /// is read off the last digits of the path, and no name is looked up.
-async fn ready_bytes(address: &str, registry: &str, services: &str, token: &str) {
+async fn ready_bytes(address: &str, registry: &str, services: &str, token: &str, tls: Option<Tls>) {
     let services: u64 = services.parse().unwrap();
     let mut wire = Wire::connect(registry.parse().unwrap()).await.unwrap();
     let mut answers = Vec::new();
@@ -56,7 +62,11 @@ async fn ready_bytes(address: &str, registry: &str, services: &str, token: &str)
         .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
         .collect();
     let (headers, answers): (Arc<[_]>, Arc<[Bytes]>) = (headers.into(), answers.into());
-    accept(address, move |request| {
+    let tls = match tls {
+        Some(tls) => Some(auth::Tls::load(tls).await.unwrap().current().config().into()),
+        None => None,
+    };
+    accept(address, tls, move |request| {
         let digits = request.uri().path().bytes().rev().take_while(u8::is_ascii_digit).take(6);
         let number = digits
             .zip([1, 10, 100, 1000, 10_000, 100_000])
@@ -93,7 +103,7 @@ async fn transactions(address: &str, url: &str) {
     ] {
         sqlx::query(statement).execute(&pool).await.unwrap();
     }
-    accept(address, move |request: Request<Incoming>| {
+    accept(address, None, move |request: Request<Incoming>| {
         let pool = pool.clone();
         async move {
             if request.method() == hyper::Method::GET {
@@ -142,6 +152,7 @@ async fn register(pool: &PgPool, registration: &Registration, text: &str) -> Res
 
 async fn accept<Answer>(
     address: &str,
+    tls: Option<TlsAcceptor>,
     answer: impl Fn(Request<Incoming>) -> Answer + Clone + Send + Sync + 'static,
 ) where
     Answer: Future<Output = Response<Full<Bytes>>> + Send + 'static,
@@ -150,14 +161,20 @@ async fn accept<Answer>(
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         stream.set_nodelay(true).unwrap();
-        let answer = answer.clone();
+        let (answer, tls) = (answer.clone(), tls.clone());
         tokio::spawn(async move {
             let service = service_fn(move |request| {
                 let answer = answer(request);
                 async move { Ok::<_, Infallible>(answer.await) }
             });
             // the load ends its connections as it likes
-            drop(http1::Builder::new().serve_connection(TokioIo::new(stream), service).await);
+            match tls {
+                None => drop(http1::Builder::new().serve_connection(TokioIo::new(stream), service).await),
+                Some(tls) => {
+                    let Ok(stream) = tls.accept(stream).await else { return };
+                    drop(http1::Builder::new().serve_connection(TokioIo::new(stream), service).await);
+                }
+            }
         });
     }
 }

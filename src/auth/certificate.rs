@@ -1,9 +1,10 @@
-//! The name in a client's certificate.
+//! What is read in a certificate: a client's name, and when it expires.
 //!
 //! Nothing is verified here: the chain was, by the one who accepted the connection.
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer as _};
 
 /// As long as a name may be in DNS; whatever is longer is no name of a service.
@@ -24,6 +25,11 @@ pub fn name_in(certificate: &[u8]) -> Option<Arc<str>> {
     });
     let subject = certificate.subject().iter_common_name().filter_map(|name| name.as_str().ok());
     workloads.chain(hosts).chain(subject).find(|name| is_a_name(name)).map(Arc::from)
+}
+
+pub fn expires_at(certificate: &[u8]) -> Option<DateTime<Utc>> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    DateTime::from_timestamp(certificate.validity().not_after.timestamp(), 0)
 }
 
 /// `spiffe://domain/ns/x/sa/orders` is `orders`.
@@ -79,9 +85,18 @@ mod tests {
     }
 
     #[test]
+    fn the_end_is_that_of_the_certificate() {
+        let mut params = CertificateParams::default();
+        params.not_after = rcgen::date_time_ymd(2031, 5, 6);
+        let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        let end = expires_at(certificate.der()).unwrap();
+        assert_eq!(end.to_rfc3339(), "2031-05-06T00:00:00+00:00");
+    }
+
+    #[test]
     fn what_is_no_certificate_has_no_name() {
         for bytes in [&b""[..], b"x", &[0x30, 0x82, 0xff, 0xff], &[0x30; 4096]] {
-            assert_eq!(name_in(bytes), None);
+            assert_eq!((name_in(bytes), expires_at(bytes)), (None, None));
         }
     }
 }

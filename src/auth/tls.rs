@@ -19,7 +19,7 @@ use rustls::{
 use tokio_util::sync::CancellationToken;
 
 use super::{certificate, clients::OwnToo, files::Files};
-use crate::{settings, telemetry::chain};
+use crate::{clock, settings, telemetry::chain};
 
 const CERT: &str = "ROLLCALL_TLS_CERT";
 const KEY: &str = "ROLLCALL_TLS_KEY";
@@ -117,6 +117,9 @@ impl Current {
         } else {
             // Tickets are kept by the clients; the library's own store would hold a few hundred sessions.
             config.ticketer = aws_lc_rs::Ticketer::new().map_err(TlsError::Provider)?;
+        }
+        if let Some(expires_at) = certificate::expires_at(&own).filter(|end| *end <= clock::now()) {
+            tracing::warn!(%expires_at, "the certificate of {CERT} has expired: clients will refuse it");
         }
         Ok(Self { config: Arc::new(config), own })
     }

@@ -104,3 +104,64 @@ async fn files_that_have_become_bad_change_nothing() {
     tls.read_again().await;
     assert!(tls.current().own != first.own);
 }
+
+/// What the server makes of a client that shows this, without a network in between.
+async fn greeted(tls: &Tls, client: rustls::ClientConfig) -> Option<Option<Arc<str>>> {
+    let (near, far) = tokio::io::duplex(64 * 1024);
+    let current = tls.current();
+    let accepted = tokio_rustls::TlsAcceptor::from(current.config()).accept(far);
+    let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+    let connected = tokio_rustls::TlsConnector::from(Arc::new(client)).connect(name, near);
+    let (accepted, _connected) = tokio::join!(accepted, connected);
+    Some(current.client_of(accepted.ok()?.get_ref().1))
+}
+
+#[tokio::test]
+async fn a_client_has_the_name_of_its_certificate_and_the_server_itself_has_none() {
+    let folder = Folder::new();
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let authority = params.self_signed(&key).unwrap();
+    let path = folder.write("ca.pem", &authority.pem());
+    let tls = Tls::load(with_authorities(&folder, &path)).await.unwrap();
+    let issuer = rcgen::Issuer::new(params, key);
+
+    let shown = |certificate: CertificateDer<'static>, key: &KeyPair| {
+        let mut roots = RootCertStore::empty();
+        let own = CertificateDer::from_pem_file(folder.settings().certificate).unwrap();
+        roots.add(own).unwrap();
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        rustls::ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_client_auth_cert(vec![certificate], key)
+            .unwrap()
+    };
+    let mut orders = CertificateParams::default();
+    orders.subject_alt_names = vec![rcgen::SanType::URI("spiffe://x/sa/orders".try_into().unwrap())];
+    let key = KeyPair::generate().unwrap();
+    let certificate = orders.signed_by(&key, &issuer).unwrap();
+    let client = shown(certificate.der().clone(), &key);
+    assert_eq!(greeted(&tls, client).await.unwrap().as_deref(), Some("orders"));
+
+    let itself = super::super::towards_itself(&tls.settings).await.unwrap();
+    assert_eq!(greeted(&tls, itself).await, Some(None));
+
+    // The server's certificate without its key is worth nothing.
+    let own = CertificateDer::from_pem_file(folder.settings().certificate).unwrap();
+    let stolen = KeyPair::generate().unwrap();
+    let provider = provider();
+    let signer =
+        provider.key_provider.load_private_key(PrivateKeyDer::try_from(stolen.serialize_der()).unwrap());
+    let identity = rustls::sign::CertifiedKey::new(vec![own.clone()], signer.unwrap());
+    let mut roots = RootCertStore::empty();
+    roots.add(own).unwrap();
+    let thief = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(identity)));
+    assert_eq!(greeted(&tls, thief).await, None);
+}

@@ -367,6 +367,7 @@ pub(super) struct Connections {
     pub refused: Family<Reason, Counter>,
     pub overdue: Family<Reason, Counter>,
     pub unauthenticated: Family<Reason, Counter>,
+    pub not_agreed: Counter,
 }
 
 impl Connections {
@@ -390,6 +391,12 @@ impl Connections {
                 "rollcall_http_unauthenticated",
                 "Requests refused because it was not known who asked",
                 Family::default(),
+            ),
+            not_agreed: add(
+                registry,
+                "rollcall_http_handshakes_failed",
+                "Connections on which TLS was not agreed upon",
+                Counter::default(),
             ),
         };
         for why in NotLetIn::ALL {

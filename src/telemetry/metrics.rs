@@ -107,6 +107,11 @@ impl Metrics {
         self.0.families.connections.overdue.get_or_create(&overdue.into()).inc();
     }
 
+    /// A client and we did not agree upon TLS: for its certificate, ours, or a version that nobody else speaks.
+    pub fn handshake_failed(&self) {
+        self.0.families.connections.not_agreed.inc();
+    }
+
     /// The writer appended a batch of so many commands, and it took so long.
     pub fn appended(&self, commands: usize, seconds: f64) {
         self.0.families.batches.inc();
@@ -218,6 +223,7 @@ mod tests {
                 "counter",
                 "rollcall_http_connections_overdue_total{reason=\"head\"} 0",
             ),
+            ("rollcall_http_handshakes_failed", "counter", "rollcall_http_handshakes_failed_total 0"),
             ("rollcall_writer_batches", "counter", "rollcall_writer_batches_total 0"),
             ("rollcall_writer_commands", "counter", "rollcall_writer_commands_total{outcome=\"unknown\"} 0"),
             ("rollcall_writer_batch_size", "histogram", "rollcall_writer_batch_size_count 0"),
@@ -253,6 +259,7 @@ mod tests {
         metrics.connections(5);
         metrics.connection_refused(Full::Everywhere);
         metrics.connection_overdue(Overdue::Answer);
+        metrics.handshake_failed();
         metrics.appended(3, 0.003);
         metrics.command(CommandOutcome::Committed);
         metrics.conflict();
@@ -272,6 +279,7 @@ mod tests {
             "rollcall_http_connections 5",
             "rollcall_http_connections_refused_total{reason=\"total\"} 1",
             "rollcall_http_connections_overdue_total{reason=\"answer\"} 1",
+            "rollcall_http_handshakes_failed_total 1",
             "rollcall_writer_batches_total 1",
             "rollcall_writer_batch_size_sum 3.0",
             "rollcall_writer_append_seconds_count 1",

@@ -6,6 +6,7 @@ mod propagation;
 mod publish;
 mod reads;
 mod slow;
+mod tls;
 mod writes;
 
 pub use memory::memory;
@@ -14,4 +15,5 @@ pub use propagation::propagation;
 pub use publish::publish;
 pub use reads::{discovery, flatness, guarded};
 pub use slow::slow;
+pub use tls::tls;
 pub use writes::{bulk, registrations};

@@ -55,6 +55,9 @@ const TELL_EVERY: Duration = Duration::from_secs(1);
 const REFUSAL: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
+/// The same as an alert of TLS, which is fatal and says that it is not the client's fault.
+const REFUSAL_OF_TLS: &[u8] = &[21, 3, 3, 0, 2, 2, 80];
+
 pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     // What an earlier process has left of connections must not keep this one from starting.
@@ -110,7 +113,7 @@ pub(super) async fn serve(
                 if let Some(times) = refused.again() {
                     tracing::warn!(%peer, ?full, times, "connections are refused: there are too many");
                 }
-                refuse(stream);
+                refuse(stream, if tls.is_some() { REFUSAL_OF_TLS } else { REFUSAL });
                 continue;
             }
         };
@@ -121,11 +124,11 @@ pub(super) async fn serve(
         let stream = Watched::new(stream, pulse.clone(), limits, metrics.clone());
         let line = Line { builder: builder.clone(), front: front.clone(), pulse, body: limits.body };
         if let Some(tls) = tls.clone() {
-            let (watcher, stop) = (graceful.watcher(), stop.clone());
+            let (watcher, stop, metrics) = (graceful.watcher(), stop.clone(), metrics.clone());
             connections.spawn(async move {
                 let _seat = seat;
-                let opened = stop.run_until_cancelled(secured::open(stream.enveloped(), &tls)).await;
-                match opened {
+                let opening = secured::open(stream.enveloped(), &tls, &metrics);
+                match stop.run_until_cancelled(opening).await {
                     Some(Ok((stream, certificate))) => {
                         let connection = line.connection(stream, Peer::new(peer, certificate));
                         tell_of_an_error(watcher.watch(connection).await, peer);
@@ -189,10 +192,10 @@ fn tell_of_an_error(ended: Result<(), Box<dyn Error + Send + Sync>>, peer: Socke
 }
 
 /// Says so in as many bytes as always fit, and hangs up. Whether they arrive is not waited for.
-fn refuse(stream: TcpStream) {
+fn refuse(stream: TcpStream, refusal: &[u8]) {
     // By the socket itself: the runtime has not yet heard whether it may be written to.
     if let Ok(mut stream) = stream.into_std() {
-        drop(stream.write(REFUSAL));
+        drop(stream.write(refusal));
     }
 }
 

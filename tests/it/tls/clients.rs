@@ -12,6 +12,8 @@ async fn a_certificate_may_be_left_out_where_it_is_optional_but_not_be_of_anothe
     assert_eq!(asked(files.http(None), app.port()).await, Some(200));
     assert_eq!(asked(files.http(Some(&known)), app.port()).await, Some(200));
     assert_eq!(asked(files.http(Some(&unknown)), app.port()).await, None);
+    let metrics = app.get("/metrics").await.text();
+    assert!(metrics.contains("\nrollcall_http_handshakes_failed_total 1\n"), "{metrics}");
     // It is the certificate of a server, and of another one.
     assert_eq!(asked(files.http(Some(&files.authority.server())), app.port()).await, None);
 }

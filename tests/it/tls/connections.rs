@@ -99,6 +99,17 @@ async fn a_handshake_that_does_not_end_is_ended_and_its_seat_is_free_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn for_whom_there_is_no_seat_is_told_in_the_words_of_tls() {
+    let files = Files::new();
+    let limits = Limits { connections: Some(2), connections_per_address: Some(2), ..Limits::default() };
+    let app = files.start(files.settings(), limits).await;
+    // They are accepted in this order.
+    let _held = [Raw::connect(app.port()).await, Raw::connect(app.port()).await];
+    let refused = Raw::connect(app.port()).await;
+    assert_eq!(refused.rest().await, [21, 3, 3, 0, 2, 2, 80]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_handshake_under_way_does_not_hold_up_a_stop() {
     let files = Files::new();
     let app = files.start(files.settings(), Limits::default()).await;

@@ -88,6 +88,10 @@ async fn it_says_https_and_its_health_check_works_whatever_clients_have_to_show(
         environment.push(("ROLLCALL_ADDR", url));
         let unknown = called("health", &environment);
         assert_eq!(unknown.status.code(), Some(1));
+        environment.push(("SSL_CERT_FILE", files.path("ca.pem").display().to_string()));
+        let known = called("health", &environment);
+        // It has no certificate of a client to show there.
+        assert_eq!(known.status.success(), client_auth != Some("required"));
         environment.push(("ROLLCALL_ADDR", format!("http://127.0.0.1:{}", server.port)));
         let plain = called("health", &environment);
         assert_eq!(plain.status.code(), Some(1));
