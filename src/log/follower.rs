@@ -195,7 +195,7 @@ impl Follower {
                         PollResult::Events
                     });
                     let reached = cursor.revision;
-                    self.take_in(&events, cursor, rebuilds);
+                    self.take_in(&events, cursor, rebuilds, None);
                     if !events.is_empty() {
                         let marks = epoch::marks(connection, asked_after, reached, TRAIL, *patience).await?;
                         self.remember(marks, rebuilds);
@@ -241,7 +241,13 @@ impl Follower {
 
     /// The writer's own batch, when it was decided on what `before` names and nothing came between. False where the
     /// view stands elsewhere: then the log must be polled.
-    pub fn take_own(&self, before: &Cursor, events: &[Event], after: Cursor) -> bool {
+    pub fn take_own(
+        &self,
+        before: &Cursor,
+        events: &[Event],
+        after: Cursor,
+        ready: Option<(Arc<Snapshot>, Snapshot)>,
+    ) -> bool {
         let rebuilds = {
             let place = self.lock();
             match &place.cursor {
@@ -253,11 +259,18 @@ impl Follower {
             }
             place.rebuilds
         };
-        self.take_in(events, after, rebuilds);
+        self.take_in(events, after, rebuilds, ready);
         true
     }
 
-    fn take_in(&self, events: &[Event], cursor: Cursor, rebuilds: u64) {
+    /// `ready` is the state after these events, if it was worked out already, and the one before them.
+    fn take_in(
+        &self,
+        events: &[Event],
+        cursor: Cursor,
+        rebuilds: u64,
+        ready: Option<(Arc<Snapshot>, Snapshot)>,
+    ) {
         let mut place = self.lock();
         let stale = place.rebuilds != rebuilds
             || place.cursor.as_ref().is_none_or(|current| current.revision >= cursor.revision);
@@ -266,7 +279,12 @@ impl Follower {
         }
         self.metrics.followed_to(cursor.revision);
         self.note_last(place.log, &cursor);
-        self.view.publish(Arc::new(self.view.snapshot().after(events, cursor.revision)));
+        let current = self.view.snapshot();
+        let next = match ready {
+            Some((base, next)) if Arc::ptr_eq(&base, &current) => next,
+            _ => current.after(events, cursor.revision),
+        };
+        self.view.publish(Arc::new(next));
         place.note(cursor);
         drop(place);
         for event in events {

@@ -424,13 +424,42 @@ pub(super) struct Settlement {
     pub events: Vec<Event>,
 }
 
+/// What a batch comes to if it is written whole, right after the state that it was decided on. That is nearly always so,
+/// and can be worked out while the database is at it.
+pub(super) struct Foreseen {
+    pub settlement: Settlement,
+    pub base: Arc<Snapshot>,
+    pub next: Snapshot,
+}
+
+impl Foreseen {
+    pub fn of(batch: &Batch, base: Arc<Snapshot>) -> Self {
+        let (from, groups) = (batch.cursor.revision + 1, usize::try_from(batch.groups).unwrap_or_default());
+        let settlement = Settlement::from_revision(batch, &vec![GroupOutcome::Written; groups], Some(from));
+        let last = settlement.events.last().map_or(base.revision(), |event| event.revision);
+        let next = base.after(&settlement.events, last);
+        Self { settlement, base, next }
+    }
+
+    /// Whether the batch was written just so.
+    pub fn has_come(batch: &Batch, outcomes: &[GroupOutcome], written: Option<&Span>) -> bool {
+        let all = outcomes.iter().all(|outcome| *outcome == GroupOutcome::Written);
+        let after = |span: &Span| span.from == batch.cursor.revision + 1 && span.epoch == batch.cursor.epoch;
+        all && written.is_some_and(after)
+    }
+}
+
 impl Settlement {
     pub fn of(batch: &Batch, outcomes: &[GroupOutcome], written: Option<&Span>) -> Self {
-        let mut next = written.map_or(0, |span| span.from);
+        Self::from_revision(batch, outcomes, written.map(|span| span.from))
+    }
+
+    fn from_revision(batch: &Batch, outcomes: &[GroupOutcome], from: Option<Revision>) -> Self {
+        let mut next = from.unwrap_or_default();
         let mut revisions = Vec::with_capacity(batch.events.len());
         let mut events = Vec::with_capacity(batch.events.len());
         for event in &batch.events {
-            if written.is_none() || outcome_of(outcomes, event.group) != GroupOutcome::Written {
+            if from.is_none() || outcome_of(outcomes, event.group) != GroupOutcome::Written {
                 revisions.push(None);
                 continue;
             }

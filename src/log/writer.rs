@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::{
     IdempotencyKey, PATIENCE, Pending, Queue, WriteError,
     follower::Follower,
-    plan::{Plan, Settlement, Verdict, outcome_of, plan},
+    plan::{Foreseen, Plan, Settlement, Verdict, outcome_of, plan},
 };
 use crate::{
     domain::Revision,
@@ -234,7 +234,9 @@ impl Writer {
             return Ok(());
         };
         let began = Instant::now();
-        let (connection, end) = self.append_surely(connection, &batch).await;
+        // what it will come to is worked out while the database is at it
+        let foresee = async { Foreseen::of(&batch, snapshot) };
+        let ((connection, end), foreseen) = tokio::join!(self.append_surely(connection, &batch), foresee);
         self.follower.metrics().appended(waiting.len(), began.elapsed().as_secs_f64());
         let commands =
             |waiting: Vec<(Pending, _, _)>| waiting.into_iter().map(|(pending, ..)| pending).collect();
@@ -255,8 +257,12 @@ impl Writer {
                 return Ok(());
             }
         };
-        let settlement = Settlement::of(&batch, &outcomes, span.as_ref());
-        match self.show(connection, &cursor, &settlement.events, span.as_ref()).await {
+        let (settlement, ready) = if Foreseen::has_come(&batch, &outcomes, span.as_ref()) {
+            (foreseen.settlement, Some((foreseen.base, foreseen.next)))
+        } else {
+            (Settlement::of(&batch, &outcomes, span.as_ref()), None)
+        };
+        match self.show(connection, &cursor, &settlement.events, span.as_ref(), ready).await {
             // what others have written meanwhile is known by now, and must explain every conflict
             Ok(()) => self.explain(&batch, &outcomes, span.as_ref()),
             Err(error) => {

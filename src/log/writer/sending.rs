@@ -1,6 +1,9 @@
 //! Sends a batch until its outcome is known, and shows what was written before anybody is told.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use uuid::Uuid;
 
@@ -12,6 +15,7 @@ use crate::{
         Appended, Batch, Connection, Cursor, GroupOutcome, StoreError,
         append::{Span, append, find},
     },
+    view::Snapshot,
 };
 
 /// How long an orderly stop goes on asking for the outcome of a batch.
@@ -92,6 +96,7 @@ impl Writer {
         before: &Cursor,
         events: &[Event],
         span: Option<&Span>,
+        ready: Option<(Arc<Snapshot>, Snapshot)>,
     ) -> Result<(), StoreError> {
         let mut connection = match connection {
             Some(connection) => connection,
@@ -99,7 +104,7 @@ impl Writer {
         };
         let own = span.is_some_and(|span| {
             let after = Cursor { epoch: span.epoch, revision: span.to, hash: Some(span.hash.clone()) };
-            follows(before, span) && self.follower.take_own(before, events, after)
+            follows(before, span) && self.follower.take_own(before, events, after, ready)
         });
         if !own {
             self.follower.catch_up(&mut connection, &mut self.lane.patience).await?;
