@@ -4,10 +4,20 @@ pub const HELP: &str = "\
 cargo bench --bench registry [-- OPTIONS]
   --rounds N    measured rounds of each comparison (11)
   --only A,B    some sections: publish, discovery, flatness, registrations, bulk, memory, propagation, slow,
-                and peers, which is not among them unless it is asked for (make bench-peers)";
+                overload (needs two cores), and peers, which is not among them unless it is asked for (make bench-peers)";
 
-pub const SECTIONS: [&str; 9] =
-    ["publish", "discovery", "flatness", "registrations", "bulk", "memory", "propagation", "slow", PEERS];
+pub const SECTIONS: [&str; 10] = [
+    "publish",
+    "discovery",
+    "flatness",
+    "registrations",
+    "bulk",
+    "memory",
+    "propagation",
+    "slow",
+    "overload",
+    PEERS,
+];
 /// Needs what is not installed everywhere.
 const PEERS: &str = "peers";
 

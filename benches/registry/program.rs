@@ -86,8 +86,17 @@ impl Program {
 
     /// Its memory, in bytes.
     pub fn memory(&self) -> f64 {
+        self.of_status("VmRSS:")
+    }
+
+    /// The most that it ever had.
+    pub fn highest_memory(&self) -> f64 {
+        self.of_status("VmHWM:")
+    }
+
+    fn of_status(&self, name: &str) -> f64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() * 1024.0
     }
 

@@ -45,6 +45,18 @@ pub struct Flags {
 
     #[arg(long, value_name = "NUMBER", help = help(&names::MAX_CONNECTIONS_PER_ADDRESS))]
     pub max_connections_per_address: Option<String>,
+
+    #[arg(long, value_name = "NUMBER", help = help(&names::MAX_REQUESTS))]
+    pub max_requests: Option<String>,
+
+    #[arg(long, value_name = "NUMBER", help = help(&names::RATE_LIMIT))]
+    pub rate_limit: Option<String>,
+
+    #[arg(long, value_name = "NUMBER", help = help(&names::RATE_BURST))]
+    pub rate_burst: Option<String>,
+
+    #[arg(long, value_name = "ORIGINS", help = help(&names::CORS_ORIGINS))]
+    pub cors_origins: Option<String>,
 }
 
 impl Flags {
@@ -64,6 +76,10 @@ impl Flags {
             auth,
             max_connections,
             max_connections_per_address,
+            max_requests,
+            rate_limit,
+            rate_burst,
+            cors_origins,
         } = self;
         [
             (names::DATABASE_URL, database_url),
@@ -77,6 +93,10 @@ impl Flags {
             (names::AUTH, auth),
             (names::MAX_CONNECTIONS, max_connections),
             (names::MAX_CONNECTIONS_PER_ADDRESS, max_connections_per_address),
+            (names::MAX_REQUESTS, max_requests),
+            (names::RATE_LIMIT, rate_limit),
+            (names::RATE_BURST, rate_burst),
+            (names::CORS_ORIGINS, cors_origins),
         ]
         .into_iter()
         .filter_map(|(setting, value)| Some((setting, value?)))

@@ -8,6 +8,7 @@ mod flags;
 mod layers;
 mod limits;
 mod names;
+mod origins;
 mod parse;
 
 #[cfg(test)]
@@ -23,8 +24,9 @@ use std::{
 pub use self::{
     error::{Origin, SettingsError},
     flags::Flags,
-    limits::{Limits, Pace},
+    limits::{Limits, Pace, Rate},
     names::{CLIENT_NAMES, SETTINGS, Setting, documented},
+    origins::Origins,
 };
 use self::{layers::Layers, names as name};
 
@@ -42,6 +44,8 @@ pub struct Settings {
     /// `None` when nobody said: then only loopback may be listened on.
     pub auth: Option<bool>,
     pub limits: Limits,
+    /// The web pages that may call the API; none where nothing is said.
+    pub cors_origins: Option<Origins>,
 }
 
 /// How log lines look.
@@ -84,6 +88,7 @@ impl Settings {
             log_format: LogFormat::Auto,
             auth: None,
             limits: Limits::default(),
+            cors_origins: None,
         }
     }
 }
@@ -92,8 +97,19 @@ impl Settings {
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Taken apart by name, so that a new field has to be thought about here.
-        let Self { database_url, listen, data_dir, pg_bin, migrate, checker, log, log_format, auth, limits } =
-            self;
+        let Self {
+            database_url,
+            listen,
+            data_dir,
+            pg_bin,
+            migrate,
+            checker,
+            log,
+            log_format,
+            auth,
+            limits,
+            cors_origins,
+        } = self;
         f.debug_struct("Settings")
             .field("database_url", &database_url.as_deref().map(parse::redacted))
             .field("listen", listen)
@@ -105,6 +121,7 @@ impl fmt::Debug for Settings {
             .field("log_format", log_format)
             .field("auth", auth)
             .field("limits", limits)
+            .field("cors_origins", cors_origins)
             .finish()
     }
 }
@@ -159,10 +176,22 @@ fn resolve(
         limits: Limits {
             connections: value(layers, &name::MAX_CONNECTIONS, parse::count)?,
             connections_per_address: value(layers, &name::MAX_CONNECTIONS_PER_ADDRESS, parse::count)?,
+            requests: required(layers, &name::MAX_REQUESTS, parse::count)?,
+            rate: rate(layers, &mut warnings)?,
             ..Limits::default()
         },
+        cors_origins: value(layers, &name::CORS_ORIGINS, Origins::parse)?,
     };
     Ok(Loaded { settings, warnings })
+}
+
+fn rate(layers: &Layers, warnings: &mut Vec<String>) -> Result<Option<Rate>, SettingsError> {
+    let per_second = value(layers, &name::RATE_LIMIT, parse::small_count)?;
+    let burst = value(layers, &name::RATE_BURST, parse::small_count)?;
+    if per_second.is_none() && burst.is_some() {
+        warnings.push("ROLLCALL_RATE_BURST is set without ROLLCALL_RATE_LIMIT: it limits nothing".to_owned());
+    }
+    Ok(per_second.map(|per_second| Rate::new(per_second, burst)))
 }
 
 fn value<T>(

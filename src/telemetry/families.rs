@@ -72,6 +72,55 @@ impl Full {
     }
 }
 
+/// What a request is for: whoever asks for less gets his turn last when there is too much to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// Whatever reads much, and what is no route.
+    List,
+    /// Writes but for the others named here.
+    Register,
+    /// Discovery that needs more than a look: with conditions, or no older than the request.
+    Discover,
+    Deregister,
+    Heartbeat,
+}
+
+impl Class {
+    /// From the first to be refused to the last.
+    pub const ALL: [Self; 5] =
+        [Self::List, Self::Register, Self::Discover, Self::Deregister, Self::Heartbeat];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::List => "list",
+            Self::Register => "register",
+            Self::Discover => "discover",
+            Self::Deregister => "deregister",
+            Self::Heartbeat => "heartbeat",
+        }
+    }
+}
+
+/// Why a request was refused before it was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// As many are under way as there may be of its class.
+    Overloaded,
+    /// Its client asks too often.
+    TooOften,
+}
+
+impl Refused {
+    const ALL: [Self; 2] = [Self::Overloaded, Self::TooOften];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Overloaded => "overloaded",
+            Self::TooOften => "rate",
+        }
+    }
+}
+
 /// What a connection did not do in time, so that it was ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overdue {
@@ -172,6 +221,18 @@ impl From<Overdue> for Reason {
     }
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct Turned {
+    class: &'static str,
+    reason: &'static str,
+}
+
+impl From<(Class, Refused)> for Turned {
+    fn from((class, reason): (Class, Refused)) -> Self {
+        Self { class: class.label(), reason: reason.label() }
+    }
+}
+
 /// Makes a histogram of a family with the family's buckets.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Buckets(pub &'static [f64]);
@@ -196,6 +257,7 @@ pub(super) struct Families {
     pub checks: Family<Service, Histogram, Buckets>,
     pub requests: Family<Request, Durations, Bounds>,
     pub connections: Connections,
+    pub admission: Admission,
     pub batches: Counter,
     pub commands: Family<Outcome, Counter>,
     pub batch_size: Histogram,
@@ -235,6 +297,7 @@ impl Families {
                 Family::new_with_constructor(REQUEST_SECONDS),
             ),
             connections: Connections::register(registry),
+            admission: Admission::register(registry),
             batches: add(registry, "rollcall_writer_batches", "Batches sent to the log", Counter::default()),
             commands: add(
                 registry,
@@ -363,6 +426,36 @@ impl Connections {
             drop(connections.overdue.get_or_create(&overdue.into()));
         }
         connections
+    }
+}
+
+pub(super) struct Admission {
+    pub under_way: Gauge,
+    pub refused: Family<Turned, Counter>,
+}
+
+impl Admission {
+    fn register(registry: &mut Registry) -> Self {
+        let admission = Self {
+            under_way: add(
+                registry,
+                "rollcall_http_requests_under_way",
+                "Requests that were let in and are not answered yet",
+                Gauge::default(),
+            ),
+            refused: add(
+                registry,
+                "rollcall_http_requests_refused",
+                "Requests refused because there were too many, by what they were for",
+                Family::default(),
+            ),
+        };
+        for class in Class::ALL {
+            for reason in Refused::ALL {
+                drop(admission.refused.get_or_create(&(class, reason).into()));
+            }
+        }
+        admission
     }
 }
 

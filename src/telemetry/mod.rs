@@ -8,12 +8,14 @@ mod histogram;
 mod labels;
 mod logging;
 mod metrics;
+mod told;
 
 pub use self::{
     chain::{chain, chain_with},
-    families::{CommandOutcome, Full, Overdue, PollResult},
+    families::{Class, CommandOutcome, Full, Overdue, PollResult, Refused},
     histogram::Durations,
     labels::ServiceLabels,
     logging::{LoggingError, init_logging},
     metrics::{CONTENT_TYPE, Metrics},
+    told::Told,
 };

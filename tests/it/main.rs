@@ -13,6 +13,7 @@
 mod append;
 mod firstviscount;
 mod http;
+mod limits;
 mod log;
 mod native;
 mod private_postgres;

@@ -3,6 +3,7 @@
 //! Parse, call the app, answer: a file an operation or a few that belong together. Shapes are in `wire` and
 //! `registration`, what went wrong is put into words in `error`.
 
+mod admitted;
 mod answer;
 mod bodies;
 mod config;
@@ -28,17 +29,33 @@ mod schemas;
 mod selection;
 mod wire;
 
-use axum::{Router, routing::get};
+use axum::{Extension, Router, routing::get};
 use utoipa::OpenApi as _;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::kit::{Envelope, Problem, slash::with_or_without_slash};
+use super::kit::{
+    Admission, Envelope, Problem, admission::Admit, cors::cors, security::Security,
+    slash::with_or_without_slash,
+};
 pub use front::{Answer, Front};
+use list::WholeLists;
 
-use crate::app::App;
+use crate::{app::App, settings::Origins};
 
-/// Everything of the main port.
-fn router(app: App) -> Router {
+/// On what terms this door answers.
+#[derive(Clone)]
+pub struct Terms {
+    /// Shared by all doors.
+    pub admission: Admission,
+    /// The web pages that may call it.
+    pub cors: Option<Origins>,
+    pub security: Security,
+}
+
+/// Everything of the main port. A request passes the layers from the last one named to the first: a browser's question
+/// beforehand is answered by itself, then the envelope has the last word on all answers, and nobody whom there is no
+/// place for is looked at any closer.
+fn router(app: App, terms: &Terms) -> Router {
     let (router, mut api) = described().split_for_parts();
     documented::complete(&mut api);
     let document = openapi::document(&api).unwrap_or_default();
@@ -47,9 +64,15 @@ fn router(app: App) -> Router {
         .route("/docs", get(openapi::page))
         .route("/docs/{*part}", get(openapi::part))
         .fallback(async || Problem::no_such_route())
+        .layer(Extension(WholeLists::default()))
+        .layer(Admit { admission: terms.admission.clone(), class_of: admitted::class_of })
         .layer(Envelope { metrics: app.metrics().clone(), door: "native", stamp: answer::stamp(app.clone()) })
         .with_state(app);
-    with_or_without_slash(router)
+    let router = with_or_without_slash(router);
+    match &terms.cors {
+        Some(origins) => router.layer(cors(origins)),
+        None => router,
+    }
 }
 
 /// The routes that the description tells of.
@@ -141,6 +164,12 @@ mod tests {
                 let answers = &operation["responses"];
                 for status in ["405", "414", "431", "500"] {
                     assert!(answers[status]["$ref"].is_string(), "{method} {path} {status}");
+                }
+                for status in ["429", "503"] {
+                    // readiness has a 503 of its own
+                    let is_limited = !admitted::is_probe(path);
+                    let described = answers[status].is_object();
+                    assert!(described == is_limited || path == "/health/ready", "{method} {path} {status}");
                 }
                 let has_body = operation["requestBody"].is_object();
                 for status in ["408", "413", "415"] {

@@ -87,7 +87,7 @@ pub fn service(
         let multiplexed = request.version() == Version::HTTP_2;
         let at_once = match has_one_host(&request) {
             false => Some(no_http()),
-            true if request.body().is_end_stream() => front.at_once(&request),
+            true if request.body().is_end_stream() => front.at_once(&request, &peer),
             true => {
                 request.extensions_mut().insert(body);
                 None

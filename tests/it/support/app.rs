@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rollcall::server::Server;
-use rollcall::settings::{Limits, Settings};
+use rollcall::settings::{Limits, Origins, Settings};
 use tempfile::TempDir;
 
 use super::{Client, Database, PATIENCE, wait_until};
@@ -28,18 +28,25 @@ impl TestApp {
     pub async fn start_checking() -> Self {
         let database = Database::fresh().await;
         let url = database.url();
-        Self::launch(url, true, Some(database), Limits::default()).await
+        Self::launch(url, true, Some(database), |_| ()).await
     }
 
     /// On a fresh database, with limits of its own.
     pub async fn start_within(limits: Limits) -> Self {
         let database = Database::fresh().await;
-        Self::launch(database.url(), false, Some(database), limits).await
+        Self::launch(database.url(), false, Some(database), |settings| settings.limits = limits).await
+    }
+
+    /// On a fresh database, for web pages of these origins.
+    pub async fn start_for(origins: Origins) -> Self {
+        let database = Database::fresh().await;
+        Self::launch(database.url(), false, Some(database), |settings| settings.cors_origins = Some(origins))
+            .await
     }
 
     /// One more replica on a database.
     pub async fn start_on(database: &Arc<Database>) -> Self {
-        Self::launch(database.url(), false, Some(Arc::clone(database)), Limits::default()).await
+        Self::launch(database.url(), false, Some(Arc::clone(database)), |_| ()).await
     }
 
     /// Two replicas on one fresh database.
@@ -51,14 +58,19 @@ impl TestApp {
 
     /// On whatever stands at the address.
     pub async fn start_at(url: String) -> Self {
-        Self::launch(url, false, None, Limits::default()).await
+        Self::launch(url, false, None, |_| ()).await
     }
 
-    async fn launch(url: String, checker: bool, database: Option<Arc<Database>>, limits: Limits) -> Self {
+    async fn launch(
+        url: String,
+        checker: bool,
+        database: Option<Arc<Database>>,
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
         let data = tempfile::tempdir().unwrap();
         let mut settings = Settings::for_tests(Some(url), data.path().to_owned());
         settings.checker = checker;
-        settings.limits = limits;
+        change(&mut settings);
         let server = Server::start(settings).await.expect("the server starts");
         let client = Client::new(&format!("http://{}", server.address()));
         wait_until(PATIENCE, "the server is ready", async || {
