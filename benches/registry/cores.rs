@@ -7,6 +7,8 @@ use rustix::{
     thread::{CpuSet, sched_getaffinity, sched_setaffinity},
 };
 
+use crate::program;
+
 /// Two cores of this machine; what it had before comes back when it is dropped.
 pub struct Cores {
     before: CpuSet,
@@ -42,18 +44,29 @@ impl Cores {
         sched_setaffinity(None, &self.asking).unwrap();
     }
 
+    /// What the database has computed so far, in seconds.
+    pub fn database_cpu(&self) -> f64 {
+        self.of_database().map(program::cpu_of).sum()
+    }
+
     /// The database's server, and with it all connections that it will have.
     fn move_database(&self, to: &CpuSet) {
-        let parent = self.postmaster.as_raw_nonzero().to_string();
-        sched_setaffinity(Some(self.postmaster), to).unwrap();
-        let processes = fs::read_dir("/proc").unwrap().flatten();
-        for pid in processes.filter_map(|process| process.file_name().to_str()?.parse().ok()) {
-            let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
-            if stat.rsplit(')').next().and_then(|rest| rest.split(' ').nth(2)) == Some(&parent) {
-                // it may have ended since
-                let _ = sched_setaffinity(Pid::from_raw(pid), to);
-            }
+        for process in self.of_database() {
+            // it may have ended since
+            let _ = sched_setaffinity(Some(process), to);
         }
+    }
+
+    /// The database's server and all its processes.
+    fn of_database(&self) -> impl Iterator<Item = Pid> {
+        let postmaster = self.postmaster;
+        let processes = fs::read_dir("/proc").unwrap().flatten();
+        let pids = processes.filter_map(|process| Pid::from_raw(process.file_name().to_str()?.parse().ok()?));
+        pids.filter(move |pid| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let parent = stat.rsplit(')').next().and_then(|rest| rest.split(' ').nth(2)?.parse().ok());
+            *pid == postmaster || parent.and_then(Pid::from_raw) == Some(postmaster)
+        })
     }
 }
 

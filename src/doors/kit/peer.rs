@@ -29,13 +29,13 @@ pub fn network_of(peer: IpAddr) -> IpAddr {
 
 /// What a connection was last refused. A refusal is cheap, but not free: who asks again at once, over thousands of
 /// connections, would have the server do nothing but refuse. So the next of its requests that are of no higher class
-/// is not listened to for a while. Who waits as long as Retry-After says notices nothing of it.
+/// is not listened to before the time that Retry-After has said. Who waits for it notices nothing of this.
 #[derive(Debug, Default)]
 pub struct Refusals(Mutex<Option<(Class, Instant)>>);
 
 impl Refusals {
-    /// Less than any Retry-After.
-    const REST: Duration = Duration::from_millis(500);
+    /// The least that Retry-After can say.
+    const REST: Duration = Duration::from_secs(1);
 
     pub fn note(&self, class: Class) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((class, Instant::now() + Self::REST));

@@ -34,7 +34,7 @@ use crate::{
 pub type Answer = http::Response<Either<Full<Bytes>, Body>>;
 
 /// How many headers an answer has at most.
-const HEADERS: usize = 8;
+const HEADERS: usize = 9;
 
 /// Cheap to clone.
 #[derive(Clone)]
