@@ -16,6 +16,8 @@
 )]
 
 mod bodies;
+mod cores;
+mod crowd;
 mod load;
 mod options;
 mod place;
@@ -71,6 +73,7 @@ async fn measure(options: &Options) -> Table {
             "bulk" => sections::bulk(options, place, table).await,
             "memory" => sections::memory(options, place, table).await,
             "propagation" => sections::propagation(options, place, table).await,
+            "overload" => sections::overload(options, place, table).await,
             "slow" => sections::slow(options, place, table).await,
             _ => sections::peers(options, place, table).await,
         }

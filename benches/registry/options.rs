@@ -4,9 +4,10 @@ pub const HELP: &str = "\
 cargo bench --bench registry [-- OPTIONS]
   --rounds N    measured rounds of each comparison (11)
   --only A,B    some sections: publish, discovery, guarded, tls, flatness, registrations, bulk, memory,
-                propagation, slow, and peers, which is not among them unless it is asked for (make bench-peers)";
+                propagation, slow, overload (needs two cores), and peers, which is not among them unless it is asked
+                for (make bench-peers)";
 
-pub const SECTIONS: [&str; 11] = [
+pub const SECTIONS: [&str; 12] = [
     "publish",
     "discovery",
     "guarded",
@@ -17,6 +18,7 @@ pub const SECTIONS: [&str; 11] = [
     "memory",
     "propagation",
     "slow",
+    "overload",
     PEERS,
 ];
 /// Needs what is not installed everywhere.

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 
 use crate::{load::Wire, secured::Secured};
 
@@ -114,20 +114,27 @@ impl Program {
 
     /// What it has computed so far, in seconds.
     pub fn cpu(&self) -> f64 {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        let fields: Vec<&str> = stat[stat.rfind(')').unwrap() + 2..].split(' ').collect();
-        (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / TICKS_A_SECOND
+        cpu_of(Pid::from_child(&self.child))
     }
 
     /// Its memory, in bytes.
     pub fn memory(&self) -> f64 {
+        self.of_status("VmRSS:")
+    }
+
+    /// The most that it ever had.
+    pub fn highest_memory(&self) -> f64 {
+        self.of_status("VmHWM:")
+    }
+
+    fn of_status(&self, name: &str) -> f64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() * 1024.0
     }
 
     pub async fn stop(mut self) {
-        let pid = rustix::process::Pid::from_child(&self.child);
+        let pid = Pid::from_child(&self.child);
         kill_process(pid, Signal::TERM).unwrap();
         let asked = Instant::now();
         while self.child.try_wait().unwrap().is_none() {
@@ -142,6 +149,13 @@ impl Drop for Program {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+/// What a process has computed so far, in seconds; nothing if it has ended.
+pub fn cpu_of(process: Pid) -> f64 {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{process}/stat")) else { return 0.0 };
+    let fields: Vec<&str> = stat[stat.rfind(')').unwrap() + 2..].split(' ').collect();
+    (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / TICKS_A_SECOND
 }
 
 pub fn free_address() -> SocketAddr {

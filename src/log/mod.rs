@@ -5,6 +5,7 @@ mod follower;
 mod hints;
 mod plan;
 mod repeat;
+mod settlement;
 mod upkeep;
 mod writer;
 

@@ -7,6 +7,10 @@ use crate::domain::{
     Cause, Checks, Content, Environment, Host, Precondition, ServiceType, Spec,
     registry::{RegisterInstance, ReportHealth},
 };
+use crate::{
+    log::settlement::{Settlement, outcome_of},
+    store::{GroupOutcome, append::Span},
+};
 
 fn id(n: u128) -> InstanceId {
     InstanceId(Uuid::from_u128(n))

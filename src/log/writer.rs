@@ -18,7 +18,8 @@ use uuid::Uuid;
 use super::{
     IdempotencyKey, PATIENCE, Pending, Queue, WriteError,
     follower::Follower,
-    plan::{Foreseen, Plan, Settlement, Verdict, outcome_of, plan},
+    plan::{Plan, Verdict, plan},
+    settlement::{Foreseen, Settlement, outcome_of},
 };
 use crate::{
     domain::Revision,

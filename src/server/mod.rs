@@ -22,7 +22,10 @@ pub use crate::auth::{TlsError, towards_itself};
 use crate::{
     app::App,
     checker::Checker,
-    doors,
+    doors::{
+        kit::{Admission, security::Security},
+        native::{Front, Terms},
+    },
     liveness::{Flusher, Liveness},
     log::{Anchors, Follower, Log, Writer, run_listener, run_notifier, run_upkeep},
     settings::{Loaded, Settings},
@@ -112,8 +115,13 @@ impl Server {
             let task = Checker::new(app.clone()).map_err(ServeError::Checker)?;
             checker.spawn("checker", task.run(checker.stop()));
         }
-        let answers = doors::native::Front::new(app.clone())?;
         let (tls, secured) = (credentials.tls.clone(), credentials.tls.is_some());
+        let terms = Terms {
+            admission: Admission::within(&settings.limits, metrics.clone()),
+            cors: settings.cors_origins,
+            security: Security { over_tls: secured },
+        };
+        let answers = Front::new(app.clone(), terms)?;
         front.spawn(
             "http",
             listener::serve(socket, tls, answers, settings.limits, metrics, front.stop(), DRAIN_WITHIN),

@@ -72,6 +72,18 @@ pub struct Flags {
 
     #[arg(long, value_name = "TEXT", help = help(&names::JWT_ISSUER))]
     pub jwt_issuer: Option<String>,
+
+    #[arg(long, value_name = "NUMBER", help = help(&names::MAX_REQUESTS))]
+    pub max_requests: Option<String>,
+
+    #[arg(long, value_name = "NUMBER", help = help(&names::RATE_LIMIT))]
+    pub rate_limit: Option<String>,
+
+    #[arg(long, value_name = "NUMBER", help = help(&names::RATE_BURST))]
+    pub rate_burst: Option<String>,
+
+    #[arg(long, value_name = "ORIGINS", help = help(&names::CORS_ORIGINS))]
+    pub cors_origins: Option<String>,
 }
 
 impl Flags {
@@ -100,6 +112,10 @@ impl Flags {
             jwt_keys,
             jwt_audience,
             jwt_issuer,
+            max_requests,
+            rate_limit,
+            rate_burst,
+            cors_origins,
         } = self;
         [
             (names::DATABASE_URL, database_url),
@@ -122,6 +138,10 @@ impl Flags {
             (names::JWT_KEYS, jwt_keys),
             (names::JWT_AUDIENCE, jwt_audience),
             (names::JWT_ISSUER, jwt_issuer),
+            (names::MAX_REQUESTS, max_requests),
+            (names::RATE_LIMIT, rate_limit),
+            (names::RATE_BURST, rate_burst),
+            (names::CORS_ORIGINS, cors_origins),
         ]
         .into_iter()
         .filter_map(|(setting, value)| Some((setting, value?)))

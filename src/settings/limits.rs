@@ -1,6 +1,6 @@
 //! How much of the server's time and memory one client, and all of them together, may take.
 //!
-//! Two of them are settings. The others are fixed for operators; they are fields so that a test of a time-out need
+//! Some of them are settings. The others are fixed for operators; they are fields so that a test of a time-out need
 //! not wait for the real one.
 
 use std::time::Duration;
@@ -11,6 +11,10 @@ pub struct Limits {
     pub connections: Option<usize>,
     /// Connections at a time from one address, or from one /64 of IPv6.
     pub connections_per_address: Option<usize>,
+    /// Requests under way at a time.
+    pub requests: usize,
+    /// How often one client may ask; without it as often as it likes.
+    pub rate: Option<Rate>,
     /// How long a client may take from the beginning of a request to the end of its head.
     pub head_within: Duration,
     /// How long a connection without a request is kept at least; it is ended before twice that time is over.
@@ -29,6 +33,9 @@ impl Default for Limits {
         Self {
             connections: None,
             connections_per_address: None,
+            // More than are of use: from some 250 writes on, more at a time only wait the longer.
+            requests: 1024,
+            rate: None,
             head_within: Duration::from_secs(15),
             // Load balancers keep theirs for a minute: it must be they who close first.
             idle_for: Duration::from_secs(75),
@@ -37,6 +44,21 @@ impl Default for Limits {
             ping_every: Duration::from_secs(30),
             ping_within: Duration::from_secs(20),
         }
+    }
+}
+
+/// How often a client may ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    pub per_second: u32,
+    /// How many may come at once.
+    pub burst: u32,
+}
+
+impl Rate {
+    /// With what comes in two seconds at once, where nothing else is said.
+    pub fn new(per_second: u32, burst: Option<u32>) -> Self {
+        Self { per_second, burst: burst.unwrap_or(per_second.saturating_mul(2)) }
     }
 }
 

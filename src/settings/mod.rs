@@ -9,6 +9,7 @@ mod jwt;
 mod layers;
 mod limits;
 mod names;
+mod origins;
 mod parse;
 mod tls;
 
@@ -26,8 +27,9 @@ pub use self::{
     error::{Origin, SettingsError},
     flags::Flags,
     jwt::{Jwt, Secret},
-    limits::{Limits, Pace},
+    limits::{Limits, Pace, Rate},
     names::{CLIENT_NAMES, SETTINGS, Setting, documented},
+    origins::Origins,
     tls::{Clients, Tls},
 };
 use self::{layers::Layers, names as name};
@@ -51,6 +53,8 @@ pub struct Settings {
     /// `None`: plain HTTP.
     pub tls: Option<Tls>,
     pub jwt: Jwt,
+    /// The web pages that may call the API; none where nothing is said.
+    pub cors_origins: Option<Origins>,
 }
 
 /// How log lines look.
@@ -101,6 +105,7 @@ impl Settings {
             limits: Limits::default(),
             tls: None,
             jwt: Jwt::default(),
+            cors_origins: None,
         }
     }
 }
@@ -123,6 +128,7 @@ impl fmt::Debug for Settings {
             limits,
             tls,
             jwt,
+            cors_origins,
         } = self;
         f.debug_struct("Settings")
             .field("database_url", &database_url.as_deref().map(parse::redacted))
@@ -138,6 +144,7 @@ impl fmt::Debug for Settings {
             .field("limits", limits)
             .field("tls", tls)
             .field("jwt", jwt)
+            .field("cors_origins", cors_origins)
             .finish()
     }
 }
@@ -208,12 +215,24 @@ fn resolve(
         limits: Limits {
             connections: value(layers, &name::MAX_CONNECTIONS, parse::count)?,
             connections_per_address: value(layers, &name::MAX_CONNECTIONS_PER_ADDRESS, parse::count)?,
+            requests: required(layers, &name::MAX_REQUESTS, parse::count)?,
+            rate: rate(layers, &mut warnings)?,
             ..Limits::default()
         },
         tls: tls::resolve(layers)?,
         jwt,
+        cors_origins: value(layers, &name::CORS_ORIGINS, Origins::parse)?,
     };
     Ok(Loaded { settings, warnings })
+}
+
+fn rate(layers: &Layers, warnings: &mut Vec<String>) -> Result<Option<Rate>, SettingsError> {
+    let per_second = value(layers, &name::RATE_LIMIT, parse::small_count)?;
+    let burst = value(layers, &name::RATE_BURST, parse::small_count)?;
+    if per_second.is_none() && burst.is_some() {
+        warnings.push("ROLLCALL_RATE_BURST is set without ROLLCALL_RATE_LIMIT: it limits nothing".to_owned());
+    }
+    Ok(per_second.map(|per_second| Rate::new(per_second, burst)))
 }
 
 fn value<T>(

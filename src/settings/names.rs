@@ -206,6 +206,42 @@ pub const JWT_ISSUER: Setting = Setting {
     help: "The issuer that a JWT must be from; without it the issuer is not looked at.",
 };
 
+pub const MAX_REQUESTS: Setting = Setting {
+    name: "ROLLCALL_MAX_REQUESTS",
+    key: "max_requests",
+    default: Some("1024"),
+    secret: false,
+    allowed: COUNT,
+    help: "Requests under way at a time; heartbeats may have all of these places, the others fewer.",
+};
+
+pub const RATE_LIMIT: Setting = Setting {
+    name: "ROLLCALL_RATE_LIMIT",
+    key: "rate_limit",
+    default: None,
+    secret: false,
+    allowed: COUNT,
+    help: "Requests a second from one address, or from one /64 of IPv6; by default as many as it likes.",
+};
+
+pub const RATE_BURST: Setting = Setting {
+    name: "ROLLCALL_RATE_BURST",
+    key: "rate_burst",
+    default: None,
+    secret: false,
+    allowed: COUNT,
+    help: "How many of these may come at once; by default what ROLLCALL_RATE_LIMIT allows in two seconds.",
+};
+
+pub const CORS_ORIGINS: Setting = Setting {
+    name: "ROLLCALL_CORS_ORIGINS",
+    key: "cors_origins",
+    default: None,
+    secret: false,
+    allowed: "*, or origins with commas between them, such as https://console.example,http://localhost:3000",
+    help: "Web pages that may call the API from a browser: a list of origins, or * for all; by default none.",
+};
+
 /// Where the file is; it cannot stand in the file itself.
 pub const CONFIG: Setting = Setting {
     name: "ROLLCALL_CONFIG",
@@ -217,7 +253,7 @@ pub const CONFIG: Setting = Setting {
 };
 
 /// Every setting that a value can be given for, in the order of the documentation.
-pub const SETTINGS: [Setting; 20] = [
+pub const SETTINGS: [Setting; 24] = [
     DATABASE_URL,
     LISTEN,
     DATA_DIR,
@@ -238,6 +274,10 @@ pub const SETTINGS: [Setting; 20] = [
     JWT_KEYS,
     JWT_AUDIENCE,
     JWT_ISSUER,
+    MAX_REQUESTS,
+    RATE_LIMIT,
+    RATE_BURST,
+    CORS_ORIGINS,
 ];
 
 /// Names of the environment that are the command line client's: the server neither reads nor warns of them.

@@ -11,8 +11,8 @@ use tracing_subscriber::EnvFilter;
 
 use super::LogFormat;
 
-/// More than a process can have file descriptors for.
-const MOST_CONNECTIONS: usize = 1_000_000;
+/// More than a process can have file descriptors for, or can answer in a second.
+const MOST: usize = 1_000_000;
 
 pub fn switch(text: &str) -> Option<bool> {
     match text.trim().to_ascii_lowercase().as_str() {
@@ -28,7 +28,12 @@ pub fn address(text: &str) -> Option<SocketAddr> {
 
 /// At least one: zero connections would be a server that serves nobody.
 pub fn count(text: &str) -> Option<usize> {
-    text.trim().parse().ok().filter(|count| (1..=MOST_CONNECTIONS).contains(count))
+    text.trim().parse().ok().filter(|count| (1..=MOST).contains(count))
+}
+
+/// The same, for what is reckoned with.
+pub fn small_count(text: &str) -> Option<u32> {
+    count(text).and_then(|count| u32::try_from(count).ok())
 }
 
 /// Absolute, so that no later change of the working folder (or of the user) moves it.

@@ -46,6 +46,9 @@ fn nothing_given_means_the_defaults() {
     assert_eq!(settings.limits.connections_per_address, None);
     assert_eq!(settings.tls, None);
     assert!(settings.jwt.secret.is_none() && settings.jwt.keys.is_none());
+    assert_eq!(settings.limits.requests, Limits::default().requests);
+    assert_eq!(settings.limits.rate, None);
+    assert_eq!(settings.cors_origins, None);
 }
 
 #[test]
@@ -117,6 +120,10 @@ fn every_setting_can_be_given_in_the_environment() {
         ("ROLLCALL_JWT_KEYS", "/jwt/keys.json"),
         ("ROLLCALL_JWT_AUDIENCE", "rollcall"),
         ("ROLLCALL_JWT_ISSUER", "https://issuer.example"),
+        ("ROLLCALL_MAX_REQUESTS", "300"),
+        ("ROLLCALL_RATE_LIMIT", "100"),
+        ("ROLLCALL_RATE_BURST", "150"),
+        ("ROLLCALL_CORS_ORIGINS", "https://one.example, http://localhost:3000"),
     ]);
     assert_eq!(settings.database_url.as_deref(), Some("postgres://u:p@db/x"));
     assert_eq!(settings.listen.to_string(), "[::1]:9000");
@@ -130,6 +137,24 @@ fn every_setting_can_be_given_in_the_environment() {
     assert_eq!(settings.limits.connections, Some(2000));
     assert_eq!(settings.limits.connections_per_address, Some(50));
     is_secured(&settings);
+    assert_eq!(settings.limits.requests, 300);
+    assert_eq!(settings.limits.rate, Some(Rate { per_second: 100, burst: 150 }));
+    assert_eq!(
+        settings.cors_origins,
+        Some(Origins::These(vec!["https://one.example".to_owned(), "http://localhost:3000".to_owned()]))
+    );
+}
+
+#[test]
+fn a_burst_is_of_two_seconds_and_of_no_use_without_a_rate() {
+    let limited = settings(&[("ROLLCALL_RATE_LIMIT", "7")]);
+    assert_eq!(limited.limits.rate, Some(Rate { per_second: 7, burst: 14 }));
+    let loaded = load(Flags::default(), &[("ROLLCALL_RATE_BURST", "7")]).expect("good settings");
+    assert_eq!(loaded.settings.limits.rate, None);
+    assert_eq!(
+        loaded.warnings,
+        ["ROLLCALL_RATE_BURST is set without ROLLCALL_RATE_LIMIT: it limits nothing"]
+    );
 }
 
 #[test]
@@ -173,6 +198,10 @@ fn a_bad_value_is_refused_with_its_name_its_source_and_what_is_allowed() {
         ("ROLLCALL_MAX_CONNECTIONS_PER_ADDRESS", "-1", "a whole number from 1"),
         ("ROLLCALL_MAX_CONNECTIONS_PER_ADDRESS", "1000001", "a whole number from 1"),
         ("ROLLCALL_TLS_CLIENT_AUTH", "on", "optional or required"),
+        ("ROLLCALL_MAX_REQUESTS", "0", "a whole number from 1"),
+        ("ROLLCALL_RATE_LIMIT", "0.5", "a whole number from 1"),
+        ("ROLLCALL_RATE_BURST", "none", "a whole number from 1"),
+        ("ROLLCALL_CORS_ORIGINS", "console.example", "*, or origins"),
     ] {
         let text = refusal(&[(name, value)]);
         let start = format!("{name} is {value:?} in the environment, but it takes {allowed}");

@@ -17,126 +17,10 @@ use prometheus_client::{
     registry::{Metric, Registry},
 };
 
-use super::histogram::{Bounds, Durations};
-
-/// What became of a command that reached the writer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CommandOutcome {
-    /// It changed something, and the change is in the database.
-    Committed,
-    /// It had nothing to change.
-    Unchanged,
-    /// The rules refused it, or its caller's version was not the current one.
-    Refused,
-    /// It lost too many races and was given up.
-    Conflict,
-    /// The database did not take it.
-    Failed,
-    /// Nobody could say in time whether it was committed.
-    Unknown,
-}
-
-impl CommandOutcome {
-    const ALL: [Self; 6] =
-        [Self::Committed, Self::Unchanged, Self::Refused, Self::Conflict, Self::Failed, Self::Unknown];
-
-    fn label(self) -> &'static str {
-        match self {
-            Self::Committed => "committed",
-            Self::Unchanged => "unchanged",
-            Self::Refused => "refused",
-            Self::Conflict => "conflict",
-            Self::Failed => "failed",
-            Self::Unknown => "unknown",
-        }
-    }
-}
-
-/// Why a connection was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Full {
-    /// There are as many as there may be.
-    Everywhere,
-    /// Its address has as many as it may have.
-    AtItsAddress,
-}
-
-impl Full {
-    const ALL: [Self; 2] = [Self::Everywhere, Self::AtItsAddress];
-
-    fn label(self) -> &'static str {
-        match self {
-            Self::Everywhere => "total",
-            Self::AtItsAddress => "address",
-        }
-    }
-}
-
-/// What a connection did not do in time, so that it was ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Overdue {
-    /// Send the whole head of a request.
-    Head,
-    /// Send another request.
-    Next,
-    /// Read its answer.
-    Answer,
-}
-
-impl Overdue {
-    const ALL: [Self; 3] = [Self::Head, Self::Next, Self::Answer];
-
-    fn label(self) -> &'static str {
-        match self {
-            Self::Head => "head",
-            Self::Next => "idle",
-            Self::Answer => "answer",
-        }
-    }
-}
-
-/// Why a request was answered 401.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotLetIn {
-    /// It showed nothing.
-    Nothing,
-    /// It showed something else than a Bearer token.
-    Malformed,
-    /// What it showed is not, or no longer, valid.
-    Invalid,
-}
-
-impl NotLetIn {
-    const ALL: [Self; 3] = [Self::Nothing, Self::Malformed, Self::Invalid];
-
-    fn label(self) -> &'static str {
-        match self {
-            Self::Nothing => "nothing",
-            Self::Malformed => "malformed",
-            Self::Invalid => "invalid",
-        }
-    }
-}
-
-/// What a poll of the log found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PollResult {
-    Events,
-    Nothing,
-    Failed,
-}
-
-impl PollResult {
-    const ALL: [Self; 3] = [Self::Events, Self::Nothing, Self::Failed];
-
-    fn label(self) -> &'static str {
-        match self {
-            Self::Events => "events",
-            Self::Nothing => "nothing",
-            Self::Failed => "failed",
-        }
-    }
-}
+use super::{
+    histogram::{Bounds, Durations},
+    kinds::{Class, CommandOutcome, Full, NotLetIn, Overdue, PollResult, Refused},
+};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct Service {
@@ -201,6 +85,18 @@ impl From<Overdue> for Reason {
     }
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct Turned {
+    class: &'static str,
+    reason: &'static str,
+}
+
+impl From<(Class, Refused)> for Turned {
+    fn from((class, reason): (Class, Refused)) -> Self {
+        Self { class: class.label(), reason: reason.label() }
+    }
+}
+
 /// Makes a histogram of a family with the family's buckets.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Buckets(pub &'static [f64]);
@@ -225,6 +121,7 @@ pub(super) struct Families {
     pub checks: Family<Service, Histogram, Buckets>,
     pub requests: Family<Request, Durations, Bounds>,
     pub connections: Connections,
+    pub admission: Admission,
     pub batches: Counter,
     pub commands: Family<Outcome, Counter>,
     pub batch_size: Histogram,
@@ -264,6 +161,7 @@ impl Families {
                 Family::new_with_constructor(REQUEST_SECONDS),
             ),
             connections: Connections::register(registry),
+            admission: Admission::register(registry),
             batches: add(registry, "rollcall_writer_batches", "Batches sent to the log", Counter::default()),
             commands: add(
                 registry,
@@ -409,6 +307,36 @@ impl Connections {
             drop(connections.overdue.get_or_create(&overdue.into()));
         }
         connections
+    }
+}
+
+pub(super) struct Admission {
+    pub under_way: Gauge,
+    pub refused: Family<Turned, Counter>,
+}
+
+impl Admission {
+    fn register(registry: &mut Registry) -> Self {
+        let admission = Self {
+            under_way: add(
+                registry,
+                "rollcall_http_requests_under_way",
+                "Requests that were let in and are not answered yet",
+                Gauge::default(),
+            ),
+            refused: add(
+                registry,
+                "rollcall_http_requests_refused",
+                "Requests refused because there were too many, by what they were for",
+                Family::default(),
+            ),
+        };
+        for class in Class::ALL {
+            for reason in Refused::ALL {
+                drop(admission.refused.get_or_create(&(class, reason).into()));
+            }
+        }
+        admission
     }
 }
 

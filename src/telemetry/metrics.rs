@@ -12,8 +12,9 @@ use std::{
 use prometheus_client::{collector::Collector, encoding::text, registry::Registry};
 
 use super::{
-    families::{CommandOutcome, Families, Full, NotLetIn, Overdue, PollResult, Request, Service},
+    families::{Families, Request, Service},
     histogram::Durations,
+    kinds::{Class, CommandOutcome, Full, NotLetIn, Overdue, PollResult, Refused},
     labels::{Bounded, ServiceLabels},
 };
 
@@ -110,6 +111,20 @@ impl Metrics {
     /// A client and we did not agree upon TLS: for its certificate, ours, or a version that nobody else speaks.
     pub fn handshake_failed(&self) {
         self.0.families.connections.not_agreed.inc();
+    }
+
+    /// A request has a place among those that are answered.
+    pub fn request_let_in(&self) {
+        self.0.families.admission.under_way.inc();
+    }
+
+    /// It needs its place no longer.
+    pub fn request_let_out(&self) {
+        self.0.families.admission.under_way.dec();
+    }
+
+    pub fn request_refused(&self, class: Class, reason: Refused) {
+        self.0.families.admission.refused.get_or_create(&(class, reason).into()).inc();
     }
 
     /// The writer appended a batch of so many commands, and it took so long.
@@ -224,6 +239,17 @@ mod tests {
                 "rollcall_http_connections_overdue_total{reason=\"head\"} 0",
             ),
             ("rollcall_http_handshakes_failed", "counter", "rollcall_http_handshakes_failed_total 0"),
+            ("rollcall_http_requests_under_way", "gauge", "rollcall_http_requests_under_way 0"),
+            (
+                "rollcall_http_requests_refused",
+                "counter",
+                "rollcall_http_requests_refused_total{class=\"heartbeat\",reason=\"overloaded\"} 0",
+            ),
+            (
+                "rollcall_http_requests_refused",
+                "counter",
+                "rollcall_http_requests_refused_total{class=\"list\",reason=\"rate\"} 0",
+            ),
             ("rollcall_writer_batches", "counter", "rollcall_writer_batches_total 0"),
             ("rollcall_writer_commands", "counter", "rollcall_writer_commands_total{outcome=\"unknown\"} 0"),
             ("rollcall_writer_batch_size", "histogram", "rollcall_writer_batch_size_count 0"),
@@ -260,6 +286,10 @@ mod tests {
         metrics.connection_refused(Full::Everywhere);
         metrics.connection_overdue(Overdue::Answer);
         metrics.handshake_failed();
+        metrics.request_let_in();
+        metrics.request_let_in();
+        metrics.request_let_out();
+        metrics.request_refused(Class::Register, Refused::Overloaded);
         metrics.appended(3, 0.003);
         metrics.command(CommandOutcome::Committed);
         metrics.conflict();
@@ -280,6 +310,8 @@ mod tests {
             "rollcall_http_connections_refused_total{reason=\"total\"} 1",
             "rollcall_http_connections_overdue_total{reason=\"answer\"} 1",
             "rollcall_http_handshakes_failed_total 1",
+            "rollcall_http_requests_under_way 1",
+            "rollcall_http_requests_refused_total{class=\"register\",reason=\"overloaded\"} 1",
             "rollcall_writer_batches_total 1",
             "rollcall_writer_batch_size_sum 3.0",
             "rollcall_writer_append_seconds_count 1",

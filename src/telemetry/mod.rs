@@ -5,15 +5,18 @@
 mod chain;
 mod families;
 mod histogram;
+mod kinds;
 mod labels;
 mod logging;
 mod metrics;
+mod told;
 
 pub use self::{
     chain::{chain, chain_with},
-    families::{CommandOutcome, Full, NotLetIn, Overdue, PollResult},
     histogram::Durations,
+    kinds::{Class, CommandOutcome, Full, NotLetIn, Overdue, PollResult, Refused},
     labels::ServiceLabels,
     logging::{LoggingError, init_logging},
     metrics::{CONTENT_TYPE, Metrics},
+    told::Told,
 };

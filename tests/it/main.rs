@@ -14,6 +14,7 @@ mod append;
 mod auth;
 mod firstviscount;
 mod http;
+mod limits;
 mod log;
 mod native;
 mod private_postgres;

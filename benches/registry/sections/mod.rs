@@ -1,6 +1,7 @@
 //! What is measured, a section a file or two.
 
 mod memory;
+mod overload;
 mod peers;
 mod propagation;
 mod publish;
@@ -10,6 +11,7 @@ mod tls;
 mod writes;
 
 pub use memory::memory;
+pub use overload::overload;
 pub use peers::peers;
 pub use propagation::propagation;
 pub use publish::publish;

@@ -1,6 +1,6 @@
 //! The body of a request: its type, its size and its JSON, each refused in words that help.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, Bytes, HttpBody as _},
@@ -15,7 +15,7 @@ use http_body_util::BodyExt as _;
 use serde_json::Value;
 use tokio::time::{Instant, timeout};
 
-use super::problem::Problem;
+use super::{admission::Place, problem::Problem};
 use crate::{app::Caller, settings::Pace};
 
 /// Types that a JSON body may be sent as.
@@ -37,6 +37,7 @@ pub struct Sent {
     headers: HeaderMap,
     body: Body,
     pace: Pace,
+    place: Option<Arc<Place>>,
 }
 
 impl<S: Sync> FromRequest<S> for Sent {
@@ -46,7 +47,8 @@ impl<S: Sync> FromRequest<S> for Sent {
         let (parts, body) = request.into_parts();
         // The listener says how fast it must come.
         let pace = parts.extensions.get().copied().unwrap_or_default();
-        Ok(Self { headers: parts.headers, body, pace })
+        let place = parts.extensions.get().cloned();
+        Ok(Self { headers: parts.headers, body, pace, place })
     }
 }
 
@@ -102,7 +104,7 @@ impl Sent {
                 "send the body without a Content-Encoding, and with no Transfer-Encoding but chunked",
             ));
         }
-        let body = gather(self.body, largest, self.pace).await?;
+        let body = gather(self.body, largest, self.pace, self.place.as_deref()).await?;
         if given.is_none() && !body.is_empty() {
             return Err(unsupported(types));
         }
@@ -125,7 +127,9 @@ fn unsupported(types: &[&str]) -> Problem {
 
 /// The whole body. One that is too large is read to its end all the same, within reason: a client that is still
 /// sending when the connection closes never sees the answer.
-async fn gather(mut body: Body, largest: usize, pace: Pace) -> Result<Bytes, Problem> {
+///
+/// While it is waited for, its request takes nobody's place: a place is for what the server has to do.
+async fn gather(mut body: Body, largest: usize, pace: Pace, place: Option<&Place>) -> Result<Bytes, Problem> {
     let declared = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if declared > largest + READ_TO_SPARE {
         return Err(too_large(largest));
@@ -137,6 +141,7 @@ async fn gather(mut body: Body, largest: usize, pace: Pace) -> Result<Bytes, Pro
         let (frame, waited) = match body.frame().now_or_never() {
             Some(frame) => (frame, Duration::ZERO),
             None => {
+                place.inspect(|place| place.leave());
                 let since = Instant::now();
                 let frame = timeout(pace.left(owed), body.frame()).await.map_err(|_| too_slow(pace))?;
                 (frame, since.elapsed())
@@ -152,7 +157,10 @@ async fn gather(mut body: Body, largest: usize, pace: Pace) -> Result<Bytes, Pro
             break;
         }
     }
-    if received > largest { Err(too_large(largest)) } else { Ok(gathered.into()) }
+    if received > largest {
+        return Err(too_large(largest));
+    }
+    if place.is_none_or(Place::come_back) { Ok(gathered.into()) } else { Err(Problem::overloaded()) }
 }
 
 fn too_large(largest: usize) -> Problem {
@@ -221,7 +229,7 @@ mod tests {
         if let Some(text) = content_type {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(text));
         }
-        Sent { headers, body: Body::from(body.to_owned()), pace: Pace::default() }
+        Sent { headers, body: Body::from(body.to_owned()), pace: Pace::default(), place: None }
     }
 
     fn detail(problem: &Problem) -> String {
@@ -271,7 +279,7 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(after)).await;
             Ok::<_, std::convert::Infallible>(vec![b' '; bytes])
         });
-        gather(Body::from_stream(frames), ONE, Pace::default()).await
+        gather(Body::from_stream(frames), ONE, Pace::default(), None).await
     }
 
     #[tokio::test(start_paused = true)]

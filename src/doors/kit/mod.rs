@@ -2,20 +2,25 @@
 //!
 //! Nothing here knows a route or a shape of any protocol.
 
+pub mod admission;
 pub mod body;
 pub mod caller;
 pub mod conditions;
+pub mod cors;
 pub mod envelope;
 pub mod fields;
 pub mod gate;
 pub mod params;
 pub mod peer;
 pub mod problem;
+pub mod rates;
 pub mod request_id;
+pub mod security;
 pub mod slash;
 pub mod slots;
 pub mod time;
 
+pub use admission::Admission;
 pub use body::{JSON, MERGE_PATCH, Sent};
 pub use caller::CallerOf;
 pub use conditions::{IfNoneMatch, Preconditions, entity_tag};

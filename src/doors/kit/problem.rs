@@ -3,13 +3,13 @@
 //! A handler gives a `Problem`; the envelope adds what only it knows (the request's id, its path), writes the body
 //! and logs a 5xx. Invariant: what is inside rollcall goes to the log, never to the client.
 
-use std::{borrow::Cow, collections::BTreeMap, error::Error, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, error::Error, sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
     http::{
         HeaderName, HeaderValue, StatusCode,
-        header::{CONTENT_TYPE, WWW_AUTHENTICATE},
+        header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
     },
     response::{IntoResponse, Response},
 };
@@ -92,6 +92,22 @@ impl Problem {
 
     pub fn forbidden(detail: String) -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
+    }
+
+    /// For whom there is no place among the requests under way. It is not logged: who refuses counts, and tells of it
+    /// now and then.
+    pub fn overloaded() -> Self {
+        let detail = "too many requests are under way; nothing was changed";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", detail)
+            .with_header(RETRY_AFTER, HeaderValue::from_static("1"))
+            .unlogged()
+    }
+
+    pub fn too_many_requests(wait: Duration) -> Self {
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        let detail = "more requests came from this address than it may make; nothing was changed";
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", detail)
+            .with_header(RETRY_AFTER, HeaderValue::from(seconds.max(1)))
     }
 
     pub fn internal(cause: Option<Arc<dyn Error + Send + Sync>>) -> Self {
@@ -284,6 +300,17 @@ mod tests {
                 "current_version": null,
             })
         );
+    }
+
+    #[test]
+    fn who_comes_too_often_is_told_for_how_many_seconds() {
+        for (millis, seconds) in [(0, "1"), (1, "1"), (1_000, "1"), (1_001, "2"), (59_500, "60")] {
+            let answer = Problem::too_many_requests(Duration::from_millis(millis)).answer("r", "/");
+            assert_eq!(
+                (answer.status().as_u16(), &answer.headers()[RETRY_AFTER]),
+                (429, &seconds.parse().unwrap())
+            );
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use utoipa::{
     },
 };
 
-use super::schemas::only_if_new;
+use super::{admitted::is_probe, schemas::only_if_new};
 use crate::doors::kit::{Policies, Policy};
 
 /// How fresh the answer has to be.
@@ -103,7 +103,7 @@ problems! {
         "400": "A parameter is malformed or invalid (`bad_parameter`), or of a later version (`not_supported`); \
                 `errors` names each",
         "503": "The registry is not loaded yet, or not as fresh as asked for (`not_ready`, `revision_not_reached`, \
-                `store_unavailable`)",
+                `store_unavailable`), or too many requests are under way (`overloaded`). Try again after Retry-After",
     }
     /// What any write can end with.
     WriteProblems {
@@ -154,8 +154,10 @@ pub fn complete(api: &mut OpenApi, policies: &Policies) {
     });
     components.responses.extend(answers);
     components.add_security_scheme("token", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
-    for operation in api.paths.paths.values_mut().flat_map(operations) {
-        complete_operation(operation);
+    for (path, item) in &mut api.paths.paths {
+        for operation in operations(item) {
+            complete_operation(operation, is_probe(path));
+        }
     }
     for (path, method, _) in policies.iter().filter(|(.., policy)| *policy != Policy::Open) {
         let item = api.paths.paths.get_mut(path);
@@ -191,7 +193,7 @@ fn operations(path: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     [get, put, post, delete, patch].into_iter().flatten()
 }
 
-fn complete_operation(operation: &mut Operation) {
+fn complete_operation(operation: &mut Operation, is_probe: bool) {
     let parameters = operation.parameters.get_or_insert_default();
     parameters.iter_mut().for_each(describe_by_schema);
     for id in ids() {
@@ -204,7 +206,12 @@ fn complete_operation(operation: &mut Operation) {
         }
     }
     for (status, name, _) in answers_of_all() {
-        if status != "408" || operation.request_body.is_some() {
+        let applies = match status {
+            "408" => operation.request_body.is_some(),
+            "429" | "503" => !is_probe,
+            _ => true,
+        };
+        if applies {
             answers.entry(status.to_owned()).or_insert_with(|| Ref::from_response_name(name).into());
         }
     }
@@ -231,7 +238,7 @@ fn complete_answer(status: &str, answer: &mut Response) {
         "Unauthenticated" => &["WWW-Authenticate"],
         "405" | "MethodNotAllowed" => &["Allow"],
         "412" => &["ETag"],
-        "503" => &["Retry-After"],
+        "429" | "503" | "TooManyRequests" | "Overloaded" => &["Retry-After"],
         _ => &[],
     });
     for name in names {
@@ -241,7 +248,7 @@ fn complete_answer(status: &str, answer: &mut Response) {
 }
 
 /// Statuses that no handler gives, each with the name of its component.
-fn answers_of_all() -> [(&'static str, &'static str, Response); 5] {
+fn answers_of_all() -> [(&'static str, &'static str, Response); 7] {
     [
         (
             "405",
@@ -253,6 +260,14 @@ fn answers_of_all() -> [(&'static str, &'static str, Response); 5] {
         ("408", "RequestTimeout", problem("The body did not come in time (`request_timeout`)")),
         ("414", "UriTooLong", Response::new("The URI has more than 65,534 bytes. Without a body")),
         (
+            "429",
+            "TooManyRequests",
+            problem(
+                "More requests came from this address than it may make, where that is limited (`too_many_requests`). \
+                 Nothing was done; try again after Retry-After",
+            ),
+        ),
+        (
             "431",
             "HeadersTooLarge",
             Response::new("There are more than 100 headers, or they are too large. Without a body"),
@@ -263,6 +278,13 @@ fn answers_of_all() -> [(&'static str, &'static str, Response); 5] {
             problem(
                 "A fault of rollcall's own; the log has it under the request's id \
                                           (`internal_error`)",
+            ),
+        ),
+        (
+            "503",
+            "Overloaded",
+            problem(
+                "Too many requests are under way (`overloaded`). Nothing was done; try again after Retry-After",
             ),
         ),
     ]

@@ -8,7 +8,7 @@ use axum::{
     body::{Body, HttpBody},
     http::{
         HeaderValue, Method, Request, Response,
-        header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH},
+        header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH, ORIGIN, VARY},
     },
 };
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use http_body_util::{Either, Full};
 use tower::ServiceExt as _;
 
 use super::{
+    Terms,
     answer::{JSON, X_ROLLCALL_AGE, X_ROLLCALL_REVISION},
     discover,
     guarded::Unguarded,
@@ -23,8 +24,9 @@ use super::{
 use crate::{
     app::App,
     doors::kit::{
-        Peer, entity_tag,
+        Admission, Peer, entity_tag,
         request_id::{RequestId, TRACEPARENT, X_REQUEST_ID, traceparent},
+        security::Security,
     },
     telemetry::Durations,
 };
@@ -33,7 +35,7 @@ use crate::{
 pub type Answer = http::Response<Either<Full<Bytes>, Body>>;
 
 /// How many headers an answer has at most.
-const HEADERS: usize = 8;
+const HEADERS: usize = 9;
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -42,18 +44,24 @@ pub struct Front(Arc<Parts>);
 struct Parts {
     app: App,
     router: Router,
+    admission: Admission,
+    security: Security,
+    /// Answers are not the same for all web pages.
+    cors: bool,
     /// Where the plain question is asked, and where such requests are counted.
     plain: [(&'static str, Durations); 2],
 }
 
 impl Front {
-    pub fn new(app: App) -> Result<Self, Unguarded> {
+    pub fn new(app: App, terms: Terms) -> Result<Self, Unguarded> {
         let counted = |route| app.metrics().requests(Some(route), "GET", 200);
         let plain = [
             ("/discover/", counted("/discover/{name}")),
             ("/api/v1/services/discover/", counted("/api/v1/services/discover/{name}")),
         ];
-        Ok(Self(Arc::new(Parts { router: super::router(app.clone())?, app, plain })))
+        let (router, cors) = (super::router(app.clone(), &terms)?, terms.cors.is_some());
+        let Terms { admission, security, .. } = terms;
+        Ok(Self(Arc::new(Parts { app, router, admission, security, cors, plain })))
     }
 
     pub async fn answer<B>(&self, request: Request<B>, peer: Arc<Peer>) -> Answer
@@ -63,13 +71,17 @@ impl Front {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(peer);
         match self.0.router.clone().oneshot(request).await {
-            Ok(response) => response.map(Either::Right),
+            Ok(mut response) => {
+                self.0.security.put_on(response.headers_mut());
+                response.map(Either::Right)
+            }
             Err(impossible) => match impossible {},
         }
     }
 
     /// The healthy instances of a service that is known by just this name, for one who has no condition and is known to
-    /// be allowed to ask. None where the question is another one.
+    /// be allowed to ask. None where the question is another one, or comes from a web page, or from one who asks too
+    /// often: the router knows what to say to them.
     pub fn at_once<B>(&self, request: &Request<B>, peer: &Peer) -> Option<Answer> {
         let (uri, headers) = (request.uri(), request.headers());
         if *request.method() != Method::GET || uri.query().is_some() {
@@ -80,7 +92,7 @@ impl Front {
             .plain
             .iter()
             .find_map(|(prefix, durations)| Some((uri.path().strip_prefix(prefix)?, durations)))?;
-        if headers.contains_key(IF_NONE_MATCH) {
+        if headers.contains_key(IF_NONE_MATCH) || (self.0.cors && headers.contains_key(ORIGIN)) {
             return None;
         }
         let since = Instant::now();
@@ -92,6 +104,9 @@ impl Front {
             }
             Some((discover::plain(app, view), entity_tag(view.revision), snapshot.revision()))
         })?;
+        if !self.0.admission.lets_look(peer) {
+            return None;
+        }
         let mut response = Response::new(Either::Left(Full::new(body)));
         let given = response.headers_mut();
         given.reserve(HEADERS);
@@ -102,6 +117,10 @@ impl Front {
         given.insert(X_REQUEST_ID, RequestId::of(headers).header());
         if let Some(traceparent) = traceparent(headers) {
             given.insert(TRACEPARENT, traceparent);
+        }
+        self.0.security.put_on(given);
+        if self.0.cors {
+            given.insert(VARY, HeaderValue::from_name(ORIGIN));
         }
         durations.observe(since.elapsed());
         Some(response)

@@ -1,11 +1,16 @@
 //! GET /api/v1/services: all instances, or those that match, whole or in pages.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
+    Extension,
     extract::State,
     http::{HeaderValue, StatusCode, header::LINK},
     response::Response,
+};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::timeout,
 };
 use utoipa::IntoParams;
 
@@ -24,6 +29,7 @@ use crate::{
     app::{App, ServiceView, Snapshot},
     domain::{Action, Instance, Resource, ServiceType, Status},
     doors::kit::{Params, Problem, Who},
+    telemetry::{Class, Refused},
 };
 
 /// After how many instances other requests get their turn.
@@ -48,6 +54,7 @@ const A_TURN: usize = 500;
 pub async fn list_instances(
     State(app): State<App>,
     who: Who,
+    Extension(whole_lists): Extension<WholeLists>,
     mut params: Params,
 ) -> Result<Response, Problem> {
     let freshness = Freshness::of(&mut params)?;
@@ -57,6 +64,9 @@ pub async fn list_instances(
     params.finish()?;
 
     let snapshot = freshness.snapshot(&app).await?;
+    let _turn = whole_lists.turn(paging.limit).await.inspect_err(|_| {
+        app.metrics().request_refused(Class::List, Refused::Overloaded);
+    })?;
     let may = |service: &ServiceView| who.may(Resource::Service, Action::Read, service.name.as_str());
     let (page, last) = paging.page(&snapshot, &filter, may);
     let mut body = Vec::with_capacity(page.len().saturating_mul(700) + 2);
@@ -79,6 +89,36 @@ pub async fn list_instances(
         response.headers_mut().insert(LINK, HeaderValue::try_from(next).map_err(internal)?);
     }
     Ok(read_at(&app, snapshot.revision(), response))
+}
+
+/// Lists without a limit may be of everything there is: they are made one after the other, a few at a time, so that
+/// they take no more than a few times their memory.
+#[derive(Clone, Debug)]
+pub struct WholeLists(Arc<Semaphore>);
+
+impl WholeLists {
+    const AT_ONCE: usize = 8;
+    /// Who waits longer has mostly given up.
+    const PATIENCE: Duration = Duration::from_secs(1);
+
+    async fn turn(&self, limit: Option<usize>) -> Result<Option<SemaphorePermit<'_>>, Problem> {
+        if limit.is_some() {
+            return Ok(None);
+        }
+        match self.0.try_acquire() {
+            Ok(turn) => Ok(Some(turn)),
+            Err(_) => match timeout(Self::PATIENCE, self.0.acquire()).await {
+                Ok(Ok(turn)) => Ok(Some(turn)),
+                Ok(Err(_)) | Err(_) => Err(Problem::overloaded()),
+            },
+        }
+    }
+}
+
+impl Default for WholeLists {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(Self::AT_ONCE)))
+    }
 }
 
 #[derive(Debug)]
@@ -272,6 +312,19 @@ mod tests {
         assert_eq!(walk("limit=5"), pages(&[&[1, 2, 3, 4, 5]]));
         assert_eq!(walk("limit=1&name=b"), pages(&[&[2], &[3], &[4]]));
         assert_eq!(walk("limit=3&sort=-registered_at"), pages(&[&[5, 4, 3], &[2, 1]]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whole_lists_are_made_a_few_at_a_time() {
+        let lists = WholeLists::default();
+        let mut turns = Vec::new();
+        for _ in 0..WholeLists::AT_ONCE {
+            turns.push(lists.turn(None).await.unwrap().unwrap());
+        }
+        assert!(lists.turn(Some(10)).await.unwrap().is_none());
+        assert_eq!(lists.turn(None).await.unwrap_err().status(), StatusCode::SERVICE_UNAVAILABLE);
+        turns.pop();
+        assert!(lists.turn(None).await.unwrap().is_some());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Parse, call the app, answer: a file an operation or a few that belong together. Shapes are in `wire` and
 //! `registration`, what went wrong is put into words in `error`.
 
+mod admitted;
 mod answer;
 mod bodies;
 mod config;
@@ -30,19 +31,23 @@ mod selection;
 mod tokens;
 mod wire;
 
-use axum::{Router, http::Method, routing::get};
+use axum::{Extension, Router, http::Method, routing::get};
 use utoipa::OpenApi as _;
 use utoipa_axum::routes;
 
 use super::kit::{
-    Envelope, Policies,
+    Admission, Envelope, Policies,
     Policy::{Each, Named, OfInstance, Open, Whole},
     Problem,
+    admission::Admit,
+    cors::cors,
+    security::Security,
     slash::with_or_without_slash,
 };
 pub use front::{Answer, Front};
 use guarded::Routes;
 pub use guarded::Unguarded;
+use list::WholeLists;
 
 use crate::{
     app::App,
@@ -50,17 +55,36 @@ use crate::{
         Action::{Read, Write},
         Resource::{Audit, Config, Operator, Service, Token},
     },
+    settings::Origins,
 };
 
-/// Everything of the main port.
-fn router(app: App) -> Result<Router, Unguarded> {
+/// On what terms this door answers.
+#[derive(Clone)]
+pub struct Terms {
+    /// Shared by all doors.
+    pub admission: Admission,
+    /// The web pages that may call it.
+    pub cors: Option<Origins>,
+    pub security: Security,
+}
+
+/// Everything of the main port. A request passes the layers from the last one named to the first: a browser's question
+/// beforehand is answered by itself, then the envelope has the last word on all answers, and nobody whom there is no
+/// place for is looked at any closer. Behind that is the gate.
+fn router(app: App, terms: &Terms) -> Result<Router, Unguarded> {
     let document = description();
     let router = routes()
         .add_open("/openapi.json", get(async move || openapi::send(document)))
         .behind_gate(&app, |router| router.fallback(async || Problem::no_such_route()))?
+        .layer(Extension(WholeLists::default()))
+        .layer(Admit { admission: terms.admission.clone(), class_of: admitted::class_of })
         .layer(Envelope { metrics: app.metrics().clone(), door: "native", stamp: answer::stamp(app.clone()) })
         .with_state(app);
-    Ok(with_or_without_slash(router))
+    let router = with_or_without_slash(router);
+    Ok(match &terms.cors {
+        Some(origins) => router.layer(cors(origins)),
+        None => router,
+    })
 }
 
 /// The description, as it is served.
@@ -197,6 +221,12 @@ mod tests {
                 let answers = &operation["responses"];
                 for status in ["405", "414", "431", "500"] {
                     assert!(answers[status]["$ref"].is_string(), "{method} {path} {status}");
+                }
+                for status in ["429", "503"] {
+                    // readiness has a 503 of its own
+                    let is_limited = !admitted::is_probe(path);
+                    let described = answers[status].is_object();
+                    assert!(described == is_limited || path == "/health/ready", "{method} {path} {status}");
                 }
                 let has_body = operation["requestBody"].is_object();
                 for status in ["408", "413", "415"] {

@@ -14,7 +14,7 @@ use utoipa::OpenApi;
 use utoipa_swagger_ui::Config;
 
 use super::{answer::json_bytes, error::internal, path::Segment};
-use crate::doors::kit::{self, problem::ProblemBody};
+use crate::doors::kit::{self, problem::ProblemBody, security::guard_page};
 
 pub type Problem<'a> = ProblemBody<'a>;
 
@@ -70,8 +70,10 @@ pub fn send(document: Bytes) -> Response {
 }
 
 /// The page. Its parts are named by whole paths, so that it works with and without a slash at the end.
-pub async fn page() -> Html<&'static str> {
-    Html(include_str!("docs.html"))
+pub async fn page() -> Response {
+    let mut response = Html(include_str!("docs.html")).into_response();
+    guard_page(response.headers_mut());
+    response
 }
 
 /// A part of the page.

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::Writer;
 use crate::{
     domain::Event,
-    log::{ANSWER_WITHIN, plan::outcome_of},
+    log::{ANSWER_WITHIN, settlement::outcome_of},
     store::{
         Appended, Batch, Connection, Cursor, GroupOutcome, StoreError,
         append::{Span, append, find},

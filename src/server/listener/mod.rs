@@ -28,7 +28,6 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpSocket, TcpStream},
     task::{JoinError, JoinSet},
-    time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -41,7 +40,7 @@ use crate::{
     auth::Tls,
     doors::{kit::Peer, native::Front},
     settings::{Limits, Pace},
-    telemetry::{Metrics, chain},
+    telemetry::{Metrics, Told, chain},
 };
 
 /// Connections that wait to be accepted; the system may allow fewer. The library's 128 are full as soon as all clients
@@ -49,8 +48,6 @@ use crate::{
 const WAITING: u32 = 4_096;
 /// After a failed accept, mostly for want of file descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
-/// How often it is told that connections are refused, or cannot be accepted.
-const TELL_EVERY: Duration = Duration::from_secs(1);
 /// For whom there is no seat. It is sent before anything is read: what it would answer does not matter.
 const REFUSAL: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
@@ -204,39 +201,5 @@ fn tell_of_a_panic(ended: Result<(), JoinError>) {
         && error.is_panic()
     {
         tracing::error!(error = chain(&error), "a connection's task panicked");
-    }
-}
-
-/// Keeps what may happen a thousand times a second from filling the log.
-#[derive(Default)]
-struct Told {
-    last: Option<Instant>,
-    untold: u64,
-}
-
-impl Told {
-    /// It happened again. How often since it was last told, if it is time to tell it.
-    fn again(&mut self) -> Option<u64> {
-        self.untold += 1;
-        if self.last.is_some_and(|last| last.elapsed() < TELL_EVERY) {
-            return None;
-        }
-        self.last = Some(Instant::now());
-        Some(std::mem::take(&mut self.untold))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn what_happens_often_is_told_once_a_second() {
-        let mut told = Told::default();
-        assert_eq!(told.again(), Some(1));
-        assert_eq!(told.again(), None);
-        assert_eq!(told.again(), None);
-        tokio::time::advance(TELL_EVERY).await;
-        assert_eq!(told.again(), Some(3));
     }
 }

@@ -5,11 +5,12 @@
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use crate::{
+    doors::kit::peer::network_of,
     settings::Limits,
     telemetry::{Full, Metrics},
 };
@@ -62,7 +63,7 @@ pub struct Seat {
 
 impl Seat {
     pub fn take(seats: &Arc<Seats>, peer: IpAddr) -> Result<Self, Full> {
-        let address = whose(peer);
+        let address = network_of(peer);
         let mut taken = seats.taken();
         if taken.all >= seats.all {
             return Err(Full::Everywhere);
@@ -90,14 +91,6 @@ impl Drop for Seat {
         }
         taken.all -= 1;
         self.seats.metrics.connections(taken.all);
-    }
-}
-
-/// One customer of IPv6 has at least a /64, all of whose addresses it can use.
-fn whose(peer: IpAddr) -> IpAddr {
-    match peer.to_canonical() {
-        IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
     }
 }
 
@@ -146,17 +139,5 @@ mod tests {
         assert_eq!(seats.taken().all, 0);
         assert!(seats.taken().by_address.is_empty());
         assert!(seats.metrics.render().contains("rollcall_http_connections 0\n"));
-    }
-
-    #[test]
-    fn a_network_of_ipv6_is_one_address() {
-        for (one, other, same) in [
-            ("2001:db8::1", "2001:db8::ffff:1", true),
-            ("2001:db8::1", "2001:db8:0:1::1", false),
-            ("::ffff:10.0.0.1", "10.0.0.1", true),
-            ("::ffff:10.0.0.1", "::ffff:10.0.0.2", false),
-        ] {
-            assert_eq!(whose(from(one)) == whose(from(other)), same, "{one} {other}");
-        }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rollcall::server::Server;
-use rollcall::settings::{Limits, Settings};
+use rollcall::settings::{Limits, Origins, Settings};
 use tempfile::TempDir;
 
 use super::{Client, Database, PATIENCE, wait_until};
@@ -35,6 +35,12 @@ impl TestApp {
     pub async fn start_within(limits: Limits) -> Self {
         let database = Database::fresh().await;
         Self::start_with(&database, |settings| settings.limits = limits).await
+    }
+
+    /// On a fresh database, for web pages of these origins.
+    pub async fn start_for(origins: Origins) -> Self {
+        let database = Database::fresh().await;
+        Self::start_with(&database, |settings| settings.cors_origins = Some(origins)).await
     }
 
     /// One more replica on a database.
