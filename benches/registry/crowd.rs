@@ -66,6 +66,8 @@ pub struct Counts {
 pub struct Tally {
     pub kinds: [Counts; Kind::ALL.len()],
     pub seconds: f64,
+    /// What those who were asked computed in this time, in seconds.
+    pub cpu: f64,
     /// In milliseconds, of what was good.
     pub latencies: Vec<f64>,
     pub worst_failure: Option<String>,
@@ -107,8 +109,15 @@ struct Client {
 }
 
 impl Crowd {
-    /// So many connections ask, for so long after a while that is not counted.
-    pub fn ask(&mut self, connections: usize, warm_up: Duration, time: Duration) -> io::Result<Tally> {
+    /// So many connections ask, for so long after a while that is not counted. `cpu` tells what those who are asked have
+    /// computed so far.
+    pub fn ask(
+        &mut self,
+        connections: usize,
+        warm_up: Duration,
+        time: Duration,
+        cpu: impl Fn() -> f64,
+    ) -> io::Result<Tally> {
         let ready = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let mut clients = Vec::new();
         for number in 0..connections as u64 {
@@ -134,9 +143,18 @@ impl Crowd {
         }
         let (mut buffer, mut events) = (vec![0; 256 * 1024], Vec::with_capacity(1024));
         let mut busy = connections;
+        let (mut cpu_before, mut has_ended) = (None, false);
         while busy > 0 && Instant::now() < end + REST {
             let patience = epoll_patience(end + REST);
             epoll::wait(&ready, rustix::buffer::spare_capacity(&mut events), Some(&patience))?;
+            let now = Instant::now();
+            if cpu_before.is_none() && now >= begin {
+                cpu_before = Some(cpu());
+            }
+            if !has_ended && now >= end {
+                has_ended = true;
+                tally.cpu = cpu() - cpu_before.unwrap_or_default();
+            }
             for event in events.drain(..) {
                 let client = &mut clients[event.data.u64() as usize];
                 if !client.take(&mut buffer)? {

@@ -50,13 +50,12 @@ pub async fn overload(options: &Options, place: &Place, table: &mut Table) {
         next: SERVICES * INSTANCES,
     };
     let mut ask = |connections| {
-        let before = registry.cpu() + cores.database_cpu();
-        let tally = tokio::task::block_in_place(|| crowd.ask(connections, WARM_UP, TURN)).unwrap();
-        let cpu = registry.cpu() + cores.database_cpu() - before;
-        println!("   {}; {cpu:.2} s of CPU", told(connections, &tally));
-        (tally, cpu)
+        let cpu = || registry.cpu() + cores.database_cpu();
+        let tally = tokio::task::block_in_place(|| crowd.ask(connections, WARM_UP, TURN, cpu)).unwrap();
+        println!("   {}", told(connections, &tally));
+        tally
     };
-    let peaks: Vec<f64> = LOADS.iter().map(|connections| ask(*connections).0.goodput()).collect();
+    let peaks: Vec<f64> = LOADS.iter().map(|connections| ask(*connections).goodput()).collect();
     let best = peaks.iter().copied().fold(0.0, f64::max);
     // more connections than it takes would make ten times as many harmless
     let enough = peaks.iter().position(|peak| *peak >= NEARLY * best).unwrap_or_default();
@@ -74,13 +73,13 @@ pub async fn overload(options: &Options, place: &Place, table: &mut Table) {
                 over = Some(ask(TIMES * connections));
             }
         }
-        let ((peak, peak_cpu), (over, over_cpu)) = (peak.unwrap(), over.unwrap());
+        let (peak, over) = (peak.unwrap(), over.unwrap());
         if round > 0 {
             let signs = over.of(Kind::Heartbeat);
             heartbeats.asked += signs.asked;
             heartbeats.good += signs.good;
             ratios.push(over.goodput() / peak.goodput());
-            thrift.push(over.goodput() / over_cpu / (peak.goodput() / peak_cpu));
+            thrift.push(over.goodput() / over.cpu / (peak.goodput() / peak.cpu));
             peaks.push(peak.goodput());
             overs.push(over.goodput());
             latencies.push(quantile(&over.latencies, 0.99));
@@ -118,9 +117,10 @@ fn told(connections: usize, tally: &Tally) -> String {
     });
     let failure = tally.worst_failure.as_deref().unwrap_or_default();
     format!(
-        "{connections} connections: {:.0}/s good of {:.0}/s; {}{failure}",
+        "{connections} connections: {:.0}/s good of {:.0}/s, {:.2} s of CPU; {}{failure}",
         tally.goodput(),
         tally.offered(),
+        tally.cpu,
         kinds.join(", ")
     )
 }
