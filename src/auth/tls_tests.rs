@@ -146,7 +146,7 @@ async fn a_client_has_the_name_of_its_certificate_and_the_server_itself_has_none
     let client = shown(certificate.der().clone(), &key);
     assert_eq!(greeted(&tls, client).await.unwrap().as_deref(), Some("orders"));
 
-    let itself = super::super::towards_itself(&tls.settings).await.unwrap();
+    let itself = crate::auth::towards_itself(&tls.settings).await.unwrap();
     assert_eq!(greeted(&tls, itself).await, Some(None));
 
     // The server's certificate without its key is worth nothing.
