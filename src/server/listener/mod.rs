@@ -7,6 +7,7 @@ mod descriptors;
 mod protocol;
 mod seats;
 mod secured;
+mod stream;
 mod watched;
 
 use std::{
@@ -25,7 +26,6 @@ use hyper_util::{
     },
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpSocket, TcpStream},
     task::{JoinError, JoinSet},
     time::Instant,
@@ -35,6 +35,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::{
     protocol::Streams,
     seats::{Seat, Seats},
+    stream::Stream,
     watched::{Pulse, Watched},
 };
 use crate::{
@@ -130,7 +131,10 @@ pub(super) async fn serve(
                 let opening = secured::open(stream.enveloped(), &tls, &metrics);
                 match stop.run_until_cancelled(opening).await {
                     Some(Ok((stream, certificate))) => {
-                        let connection = line.connection(stream, Peer { address: peer, certificate });
+                        let connection = line.connection(
+                            Stream::Secured(Box::new(stream)),
+                            Peer { address: peer, certificate },
+                        );
                         tell_of_an_error(watcher.watch(connection).await, peer);
                     }
                     Some(Err(error)) => {
@@ -140,7 +144,8 @@ pub(super) async fn serve(
                 }
             });
         } else {
-            let connection = line.connection(stream, Peer { address: peer, certificate: None });
+            let connection =
+                line.connection(Stream::Plain(stream), Peer { address: peer, certificate: None });
             let connection = graceful.watch(connection);
             connections.spawn(async move {
                 let _seat = seat;
@@ -172,14 +177,11 @@ struct Line {
 }
 
 impl Line {
-    fn connection<Stream>(
+    fn connection(
         self,
         stream: Stream,
         other_end: Peer,
-    ) -> impl GracefulConnection<Error = Box<dyn Error + Send + Sync>> + Send
-    where
-        Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    ) -> impl GracefulConnection<Error = Box<dyn Error + Send + Sync>> + Send {
         let service = protocol::service(self.front, Arc::new(other_end), self.pulse, self.body);
         self.builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned()
     }
