@@ -7,6 +7,7 @@ mod descriptors;
 mod protocol;
 mod seats;
 mod secured;
+mod stream;
 mod watched;
 
 use std::{
@@ -25,7 +26,6 @@ use hyper_util::{
     },
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpSocket, TcpStream},
     task::{JoinError, JoinSet},
 };
@@ -34,6 +34,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::{
     protocol::Streams,
     seats::{Seat, Seats},
+    stream::Stream,
     watched::{Pulse, Watched},
 };
 use crate::{
@@ -127,7 +128,8 @@ pub(super) async fn serve(
                 let opening = secured::open(stream.enveloped(), &tls, &metrics);
                 match stop.run_until_cancelled(opening).await {
                     Some(Ok((stream, certificate))) => {
-                        let connection = line.connection(stream, Peer::new(peer, certificate));
+                        let connection =
+                            line.connection(Stream::Secured(Box::new(stream)), Peer::new(peer, certificate));
                         tell_of_an_error(watcher.watch(connection).await, peer);
                     }
                     Some(Err(error)) => {
@@ -137,7 +139,7 @@ pub(super) async fn serve(
                 }
             });
         } else {
-            let connection = line.connection(stream, Peer::new(peer, None));
+            let connection = line.connection(Stream::Plain(stream), Peer::new(peer, None));
             let connection = graceful.watch(connection);
             connections.spawn(async move {
                 let _seat = seat;
@@ -169,14 +171,11 @@ struct Line {
 }
 
 impl Line {
-    fn connection<Stream>(
+    fn connection(
         self,
         stream: Stream,
         other_end: Peer,
-    ) -> impl GracefulConnection<Error = Box<dyn Error + Send + Sync>> + Send
-    where
-        Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    ) -> impl GracefulConnection<Error = Box<dyn Error + Send + Sync>> + Send {
         let service = protocol::service(self.front, Arc::new(other_end), self.pulse, self.body);
         self.builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned()
     }
