@@ -254,7 +254,8 @@ impl App {
         let Some(Row::Instance(instance)) = outcome.row else {
             return Err(Refusal::NoSuchInstance.into());
         };
-        if !outcome.recalled {
+        // that it has just registered is in its row
+        if !outcome.recalled && (!outcome.created || load.is_some()) {
             self.0.liveness.seen(instance.id, self.now(), load);
         }
         Ok(Written {

@@ -33,20 +33,52 @@ impl fmt::Debug for Memory {
     }
 }
 
+/// All that a plain question needs lies together: it is looked at for each of them.
 struct Remembered {
-    authorization: Option<Box<[u8]>>,
     tokens: Arc<Tokens>,
     keys: u64,
     until: Instant,
+    /// Whether he may read every service.
+    reads_all: bool,
+    authorization: Option<Text>,
     identity: Arc<Identity>,
 }
 
 impl Remembered {
     fn is_of(&self, shown: Credential<'_>) -> bool {
         match (&self.authorization, shown.authorization) {
-            (Some(known), Some(shown)) => verify_slices_are_equal(known, shown).is_ok(),
+            (Some(known), Some(shown)) => verify_slices_are_equal(known.bytes(), shown).is_ok(),
             (None, None) => true,
             _ => false,
+        }
+    }
+}
+
+/// A text that is mostly short.
+enum Text {
+    Short { length: usize, bytes: [u8; SHORT] },
+    Long(Box<[u8]>),
+}
+
+/// As long as a token that was given here, and its scheme.
+const SHORT: usize = 96;
+
+impl Text {
+    fn of(text: &[u8]) -> Self {
+        let mut bytes = [0; SHORT];
+        match bytes.get_mut(..text.len()) {
+            Some(place) => {
+                place.copy_from_slice(text);
+                Self::Short { length: text.len(), bytes }
+            }
+            None => Self::Long(text.into()),
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Short { length, bytes } => bytes.get(..*length).unwrap_or_default(),
+            Self::Long(bytes) => bytes,
         }
     }
 }
@@ -61,7 +93,7 @@ impl App {
         let snapshot = self.0.view.snapshot();
         let asked = Instant::now();
         let mut known = None;
-        if self.knows(shown, memory, &snapshot, asked, |identity| known = Some(identity.clone())) {
+        if self.knows(shown, memory, &snapshot, asked, |of| known = Some(of.identity.clone())) {
             return known.ok_or(Refused::Invalid);
         }
         // read before they are used: what changes meanwhile makes the memory fall
@@ -71,10 +103,11 @@ impl App {
             auth.identify(shown, |digest| snapshot.tokens().find(digest).cloned(), now)?;
         let left = until.map_or(REMEMBERED_FOR, |end| (end - now).to_std().unwrap_or_default());
         memory.0.store(Some(Arc::new(Remembered {
-            authorization: shown.authorization.map(Into::into),
             tokens: snapshot.tokens().clone(),
             keys,
             until: asked + left.min(REMEMBERED_FOR),
+            reads_all: identity.rights.allow_all(Resource::Service, Action::Read),
+            authorization: shown.authorization.map(Text::of),
             identity: identity.clone(),
         })));
         Ok(identity)
@@ -93,8 +126,8 @@ impl App {
             return true;
         }
         let mut may = false;
-        self.knows(shown, memory, snapshot, now, |identity| {
-            may = identity.rights.allow(Resource::Service, Action::Read, service);
+        self.knows(shown, memory, snapshot, now, |of| {
+            may = of.reads_all || of.identity.rights.allow(Resource::Service, Action::Read, service);
         });
         may
     }
@@ -105,7 +138,7 @@ impl App {
         memory: &Memory,
         snapshot: &Snapshot,
         now: Instant,
-        tell: impl FnOnce(&Arc<Identity>),
+        tell: impl FnOnce(&Remembered),
     ) -> bool {
         let remembered = memory.0.load();
         let Some(remembered) = remembered.as_ref() else { return false };
@@ -114,7 +147,7 @@ impl App {
             && Arc::ptr_eq(&remembered.tokens, snapshot.tokens())
             && remembered.is_of(shown);
         if holds {
-            tell(&remembered.identity);
+            tell(remembered);
         }
         holds
     }

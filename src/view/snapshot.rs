@@ -31,7 +31,8 @@ pub struct Snapshot {
     /// Where each service stands, by its name: one to look up, one in order.
     numbers: Hashed<ServiceName, usize>,
     names: OrdMap<ServiceName, usize>,
-    places: Hashed<InstanceId, Place>,
+    /// In order: ids of new instances follow each other, so that many of them at once change the same few nodes.
+    places: OrdMap<InstanceId, Place>,
     configs: OrdMap<ConfigKey, Arc<ConfigEntry>>,
     tokens: Arc<Tokens>,
     /// For the next service that comes.
@@ -213,11 +214,15 @@ impl Snapshot {
     fn apply(&mut self, event: &Event) {
         match event.change.row() {
             RowKey::Instance(id) => {
-                let old = self.instance(id);
+                let place = self.places.get(&id);
+                let known = place.and_then(|Place { service, key }| {
+                    Some((*service, self.services.get(*service)?.instances.get(key)?.clone()))
+                });
+                let (service, old) = known.unzip();
                 let new = evolve(old.clone().map(Row::Instance).as_ref(), event);
                 match (old, new) {
                     (old, Some(Row::Instance(mut instance))) => {
-                        let service = self.number_of(&instance.service);
+                        let service = service.unwrap_or_else(|| self.number_of(&instance.service));
                         if old.is_none() {
                             self.places.insert(id, Place { service, key: instance.key.clone() });
                         }
@@ -230,7 +235,7 @@ impl Snapshot {
                         });
                     }
                     (Some(gone), _) => {
-                        let service = self.number_of(&gone.service);
+                        let service = service.unwrap_or_else(|| self.number_of(&gone.service));
                         self.places.remove(&id);
                         self.change_service(service, event.revision, |instances| {
                             instances.remove(&gone.key);

@@ -11,12 +11,12 @@ use axum::{
     },
 };
 
-use super::problem::Problem;
+use super::{problem::Problem, values};
 use crate::domain::{Precondition, Version, Violation};
 
 /// The entity tag of a version or a revision: the number in quotes.
 pub fn entity_tag(number: i64) -> HeaderValue {
-    HeaderValue::try_from(format!("\"{number}\"")).unwrap_or(HeaderValue::from_static("\"0\""))
+    values::quoted(number)
 }
 
 /// The precondition of a write.

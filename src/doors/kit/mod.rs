@@ -19,6 +19,7 @@ pub mod security;
 pub mod slash;
 pub mod slots;
 pub mod time;
+pub mod values;
 
 pub use admission::Admission;
 pub use body::{JSON, MERGE_PATCH, Sent};

@@ -9,7 +9,10 @@ use std::{
 };
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use bytes::BufMut as _;
 use uuid::{Builder, Uuid};
+
+use super::values::value;
 
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -29,7 +32,7 @@ impl RequestId {
     fn new() -> Self {
         let mut buffer = Uuid::encode_buffer();
         let text = new_uuid().hyphenated().encode_lower(&mut buffer);
-        Self(HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("unknown")))
+        Self(value(|value| value.put_slice(text.as_bytes())))
     }
 
     pub fn as_str(&self) -> &str {
