@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::support::{TestApp, id_of, service, static_service};
 
-const ROUTES: [(&str, &[&str]); 19] = [
+const ROUTES: [(&str, &[&str]); 21] = [
     ("/", &["get"]),
     ("/health", &["get"]),
     ("/health/live", &["get"]),
@@ -18,6 +18,8 @@ const ROUTES: [(&str, &[&str]); 19] = [
     ("/api/v1/services/register/batch", &["post"]),
     ("/api/v1/services/names", &["get"]),
     ("/api/v1/services/discover/{}", &["get"]),
+    ("/api/v1/tokens", &["get", "post"]),
+    ("/api/v1/tokens/{}", &["delete"]),
     ("/api/v1/services/{}", &["get", "put", "patch", "delete"]),
     ("/api/v1/services/{}/health", &["get", "post"]),
     ("/api/v1/services/{}/heartbeat", &["post"]),
