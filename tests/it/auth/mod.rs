@@ -2,6 +2,7 @@
 
 mod matrix;
 mod rights;
+mod secrets;
 mod signed;
 mod tokens;
 
