@@ -7,7 +7,10 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use arc_swap::ArcSwap;
@@ -36,12 +39,9 @@ pub struct Keys(Arc<Inner>);
 struct Inner {
     settings: Jwt,
     files: Files,
-    ring: ArcSwap<Ring>,
-}
-
-struct Ring {
-    generation: u64,
-    keys: Vec<Key>,
+    ring: ArcSwap<Vec<Key>>,
+    /// Rises after the keys have changed. It is looked at for every request.
+    generation: AtomicU64,
 }
 
 struct Key {
@@ -108,18 +108,18 @@ pub enum KeysError {
 impl Keys {
     pub async fn load(settings: Jwt) -> Result<Self, KeysError> {
         let files = Files::about_to_be_read(settings.keys.as_deref()).await;
-        let ring = Ring { generation: 1, keys: read(&settings).await? };
-        Ok(Self(Arc::new(Inner { settings, files, ring: ArcSwap::from_pointee(ring) })))
+        let ring = ArcSwap::from_pointee(read(&settings).await?);
+        Ok(Self(Arc::new(Inner { settings, files, ring, generation: AtomicU64::new(1) })))
     }
 
     /// Whether no token at all can be believed.
     pub fn is_empty(&self) -> bool {
-        self.0.ring.load().keys.is_empty()
+        self.0.ring.load().is_empty()
     }
 
     /// Rises when the keys change: what was concluded from older ones is worth nothing then.
     pub fn generation(&self) -> u64 {
-        self.0.ring.load().generation
+        self.0.generation.load(Ordering::Acquire)
     }
 
     /// Whether the token may be believed at this time.
@@ -133,7 +133,7 @@ impl Keys {
         }
         let ring = self.0.ring.load();
         let mut refused = Refused::NoKey;
-        for key in ring.keys.iter().filter(|key| key.is_meant_by(&header)) {
+        for key in ring.iter().filter(|key| key.is_meant_by(&header)) {
             match jsonwebtoken::decode::<Stated>(token, &key.decoding, &key.validation) {
                 Ok(decoded) => return self.judge(decoded.claims, now),
                 Err(error) => refused = Refused::Token(error),
@@ -175,8 +175,9 @@ impl Keys {
     async fn read_again(&self) {
         match read(&self.0.settings).await {
             Ok(keys) => {
-                let (generation, count) = (self.generation() + 1, keys.len());
-                self.0.ring.store(Arc::new(Ring { generation, keys }));
+                let count = keys.len();
+                self.0.ring.store(Arc::new(keys));
+                self.0.generation.fetch_add(1, Ordering::Release);
                 tracing::info!(keys = count, "the keys of ROLLCALL_JWT_KEYS have changed");
             }
             Err(error) => tracing::warn!(error = chain(&error), "the old keys for tokens are kept"),
