@@ -12,7 +12,7 @@ use rollcall::settings::{Clients, Limits, Settings, Tls};
 use tempfile::TempDir;
 
 use self::authority::{Authority, Identity};
-use crate::support::{Client, TestApp};
+use crate::support::{Client, PATIENCE, TestApp};
 
 /// The files of a server, and the authority that it has its certificate from.
 pub struct Files {
@@ -51,7 +51,9 @@ impl Files {
 
     /// Whom it believes, and as whom it speaks.
     pub fn http(&self, identity: Option<&Identity>) -> reqwest::ClientBuilder {
-        let http = reqwest::Client::builder().no_proxy().tls_certs_only([self.authority.root()]);
+        // the client itself may wait for ever for a connection that the server has refused
+        let http =
+            reqwest::Client::builder().no_proxy().timeout(PATIENCE).tls_certs_only([self.authority.root()]);
         match identity {
             Some(identity) => http.identity(identity.for_requests()),
             None => http,
