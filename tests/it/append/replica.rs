@@ -1,5 +1,7 @@
 //! A replica's writer as `append` knows it: a connection, a generation, and the state that it decides on.
 
+use std::time::{Duration, Instant};
+
 use rollcall::domain::{Event, Instance, InstanceId, Revision, State as _};
 use rollcall::store::append::{Batch, Span, Writer, append, open_writer};
 use rollcall::store::load::load;
@@ -66,15 +68,16 @@ impl Replica {
     }
 
     pub async fn append(&mut self, batch: &Batch) -> (Vec<GroupOutcome>, Option<Span>) {
-        // what will pass is tried again, as the writer does
-        for _ in 0..10 {
+        // what will pass is tried again after a moment, as the writer does
+        let deadline = Instant::now() + PATIENCE;
+        loop {
             match self.try_append(batch).await {
                 Ok(Appended::Done { outcomes, written }) => return (outcomes, written),
-                Err(error) if error.will_pass() => {}
+                Err(error) if error.will_pass() && Instant::now() < deadline => {}
                 other => panic!("{other:?}"),
             }
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("the batch was refused again and again");
     }
 
     /// Sends a batch and catches up.
