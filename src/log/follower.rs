@@ -37,6 +37,9 @@ const POLL_WHEN_BUSY: Duration = Duration::from_millis(20);
 const POLL_WHEN_IDLE: Duration = Duration::from_millis(250);
 /// How long after the last news the log counts as busy.
 const BUSY_FOR: Duration = Duration::from_secs(1);
+/// How often the log is asked again for events that are not to be seen yet, and how long after.
+const MOST_GAPS: u32 = 3;
+const GAP_PAUSE: Duration = Duration::from_millis(10);
 /// How many batches are remembered.
 const TRAIL: i64 = 1024;
 const MOST_MARKS: usize = 1024;
@@ -160,6 +163,7 @@ impl Follower {
         connection: &mut Connection,
         patience: &mut Patience,
     ) -> Result<DateTime<Utc>, StoreError> {
+        let mut gaps = 0;
         loop {
             let asked = Instant::now();
             let (place, rebuilds) = {
@@ -205,6 +209,18 @@ impl Follower {
                         self.mark_current(asked);
                         return Ok(now);
                     }
+                }
+                Polled::Gap if gaps < MOST_GAPS => {
+                    gaps += 1;
+                    tokio::time::sleep(GAP_PAUSE).await;
+                }
+                Polled::Gap => {
+                    gaps = 0;
+                    tracing::error!(
+                        after = asked_after,
+                        "the log lacks events: somebody has deleted them; the view is loaded from the tables"
+                    );
+                    self.rebuild(connection, rebuilds).await?;
                 }
                 Polled::OtherEpoch { floor } => {
                     let marks = self.marks();

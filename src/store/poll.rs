@@ -39,6 +39,9 @@ pub enum Polled {
     OtherEpoch { floor: Revision },
     /// The log has another past than the cursor's.
     Unknown,
+    /// Fewer events are to be seen than the batches have. For a moment that is so where a partition was made just now:
+    /// a session is told of it a little after the batches in it can be seen.
+    Gap,
 }
 
 pub async fn poll(
@@ -51,15 +54,16 @@ pub async fn poll(
         sqlx::query!(
             r#"
             select h.epoch, h.floor, clock_timestamp() as "now!", top.rev_to as "top?", page.rev_to as "to?",
-                   page.hash as "hash?",
+                   page.hash as "hash?", coalesce(page.events, 0) as "events!",
                    ($1 = 0 or exists (select from rollcall.batches b where b.rev_to = $1 and b.hash = $2)) as "known!",
                    e.revision as "revision?", e.time as "time?", e.kind as "kind?", e.service,
                    e.instance, e.actor as "actor?", e.data as "data?"
             from rollcall.log_head h
             left join lateral (select b.rev_to from rollcall.batches b order by b.rev_to desc limit 1) top on true
             left join lateral (
-              select p.rev_to, p.hash from (
-                select b.rev_to, b.hash from rollcall.batches b where b.rev_to > $1 order by b.rev_to limit $3) p
+              select p.rev_to, p.hash, sum(p.rev_to - p.rev_from + 1) over ()::bigint as events from (
+                select b.rev_from, b.rev_to, b.hash from rollcall.batches b
+                where b.rev_to > $1 order by b.rev_to limit $3) p
               order by p.rev_to desc limit 1) page on true
             left join lateral (
               select * from rollcall.events e where e.revision > $1 and e.revision <= page.rev_to) e on true
@@ -81,7 +85,7 @@ pub async fn poll(
     if !first.known {
         return Ok(Polled::Unknown);
     }
-    let now = first.now;
+    let (now, expected) = (first.now, first.events);
     let complete = first.top == first.to || first.to.is_none();
     let cursor = match first.to {
         Some(revision) => Cursor { epoch: first.epoch, revision, hash: first.hash.clone() },
@@ -95,6 +99,9 @@ pub async fn poll(
             continue;
         };
         events.push(read_event(revision, time, &kind, row.service.as_deref(), row.instance, &actor, &data)?);
+    }
+    if usize::try_from(expected) != Ok(events.len()) {
+        return Ok(Polled::Gap);
     }
     Ok(Polled::News { events, cursor, now, complete })
 }

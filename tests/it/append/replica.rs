@@ -57,6 +57,7 @@ impl Replica {
                         return all;
                     }
                 }
+                Polled::Gap => tokio::task::yield_now().await,
                 other => panic!("the log is another one: {other:?}"),
             }
         }

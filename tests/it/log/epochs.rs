@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use rollcall::domain::{
-    Cause, Checks, Command, Host, InstanceId, Precondition, ServiceName, ServiceType, Spec,
+    Cause, Checks, Command, Host, InstanceId, Precondition, ServiceName, ServiceType, Spec, State as _,
     registry::{RegisterInstance, ReportHealth},
     target::Endpoint,
 };
@@ -92,6 +92,35 @@ async fn reach_epoch(replica: &Replica, epoch: i32) {
         (replica.view.snapshot().epoch() == epoch).then_some(())
     })
     .await;
+}
+
+/// An event that cannot be seen is not passed over: what it changed is in the tables.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_that_the_log_lacks_is_not_passed_over() {
+    let database = Database::fresh().await;
+    let (one, other) = (Replica::start(&database), Replica::start(&database));
+    one.write(register(1)).await.unwrap();
+    let mut stranger = database.connect().await;
+    stranger
+        .execute(
+            "create function lose() returns trigger language plpgsql as 'begin return null; end'; \
+             create trigger lose before insert on rollcall.events \
+             for each row when (new.revision = 2) execute function lose()",
+        )
+        .await
+        .unwrap();
+    for n in 2..=3 {
+        one.write(register(n)).await.unwrap();
+    }
+    for replica in [&one, &other] {
+        wait_until(PATIENCE, "the end is reached", async || {
+            (replica.view.snapshot().revision() == 3).then_some(())
+        })
+        .await;
+        for n in 1..=3 {
+            assert!(replica.view.snapshot().instance(id(n)).is_some(), "{n}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
