@@ -19,6 +19,10 @@ create table tokens (
 grant select on tokens to rollcall_app;
 
 -- As before, and with tokens. The parameters are others, so it is another function: the older one goes.
+--
+-- That a new instance's identity is free is not looked up beforehand unless `p_careful`, or where an instance goes in
+-- the same batch: the table has it once, and the look-up would cost as much as the row itself. Where it turns out to be
+-- taken, nothing is written (SQLSTATE 23505), and the same batch sent carefully tells whose it was.
 drop function append;
 create function append(
   p_batch uuid, p_replica uuid, p_generation bigint, p_epoch integer, p_revision bigint, p_anchor bytea,
@@ -33,7 +37,8 @@ create function append(
   e_request text[], e_data text[],
   k_group integer[], k_event integer[], k_changed boolean[], k_key text[], k_fingerprint bytea[], k_answer text[],
   t_group integer[], t_id uuid[], t_before bigint[], t_after bigint[], t_event integer[], t_name text[],
-  t_policies text[], t_digest bytea[], t_expires timestamptz[], t_actor text[]
+  t_policies text[], t_digest bytea[], t_expires timestamptz[], t_actor text[],
+  p_careful boolean
 ) returns table (state text, epoch integer, rev_from bigint, rev_to bigint, hash bytea, outcomes smallint[])
 language plpgsql security definer
 set search_path = rollcall, pg_temp
@@ -115,8 +120,9 @@ begin
     end if;
     lost := array(
       select i_group[n] from generate_series(1, instances_n) n
-      where coalesce((select r.version from instances r where r.id = i_id[n]), 0) <> i_before[n]);
-    if creates then
+      where (i_before[n] > 0 or p_careful)
+        and coalesce((select r.version from instances r where r.id = i_id[n]), 0) <> i_before[n]);
+    if creates and (p_careful or removes) then
       lost := lost || array(
         select i_group[n] from generate_series(1, instances_n) n
         where i_before[n] = 0 and (

@@ -74,6 +74,34 @@ impl App {
     ) -> Result<Written<Shown>, AppError> {
         permit(&caller.rights, Resource::Service, Action::Write, command.service.as_str())?;
         let outcome = self.0.log.write(caller.clone(), Command::RegisterInstance(command)).await?;
+        self.registered(outcome, load)
+    }
+
+    /// The same for many: each by itself, and together as quick as one.
+    pub async fn register_all(
+        &self,
+        caller: &Caller,
+        commands: Vec<(usize, RegisterInstance, Option<f32>)>,
+    ) -> Vec<(usize, Result<Written<Shown>, AppError>)> {
+        let mut results = Vec::with_capacity(commands.len());
+        let (mut sent, mut orders) = (Vec::new(), Vec::new());
+        for (index, command, load) in commands {
+            match permit(&caller.rights, Resource::Service, Action::Write, command.service.as_str()) {
+                Ok(()) => {
+                    sent.push((index, load));
+                    orders.push((caller.of_item(index), Command::RegisterInstance(command)));
+                }
+                Err(error) => results.push((index, Err(error))),
+            }
+        }
+        let outcomes = self.0.log.write_all(orders).await;
+        results.extend(sent.into_iter().zip(outcomes).map(|((index, load), outcome)| {
+            (index, outcome.map_err(AppError::from).and_then(|outcome| self.registered(outcome, load)))
+        }));
+        results
+    }
+
+    fn registered(&self, outcome: Outcome, load: Option<f32>) -> Result<Written<Shown>, AppError> {
         let is_new = outcome.created;
         let written = self.seen_row(outcome, load)?;
         let instance = &written.value.instance;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::value::RawValue;
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -107,8 +108,16 @@ impl Change {
         }
     }
 
-    /// The data as the log keeps it.
-    pub fn data(&self) -> Result<String, serde_json::Error> {
+    /// What it says of an instance, if it is about that.
+    pub fn spec(&self) -> Option<&Arc<Spec>> {
+        match self {
+            Self::Registered { spec, .. } | Self::Updated { spec, .. } => Some(spec),
+            _ => None,
+        }
+    }
+
+    /// The data as the log keeps it. `spec_text` is the specification as JSON, where it is at hand already.
+    pub fn data(&self, spec_text: Option<&RawValue>) -> Result<String, serde_json::Error> {
         let service_name = self.service().map_or("", ServiceName::as_str);
         match self {
             Self::Registered { key, spec, health, .. } => serde_json::to_string(&RegisteredData {
@@ -116,13 +125,13 @@ impl Change {
                 version: 1,
                 key: key.clone(),
                 health: *health,
-                instance: spec.clone(),
+                instance: SpecJson::of(spec, spec_text),
             }),
             Self::Updated { version, spec, health, .. } => serde_json::to_string(&UpdatedData {
                 service_name,
                 version: *version,
                 health: *health,
-                instance: spec.clone(),
+                instance: SpecJson::of(spec, spec_text),
             }),
             Self::Unregistered { key, version, .. } => {
                 serde_json::to_string(&UnregisteredData { service_name, version: *version, key: key.clone() })
@@ -193,7 +202,7 @@ impl Change {
         let id = || instance.map(InstanceId).ok_or_else(|| Unreadable::NoInstance(kind.to_owned()));
         Ok(match kind {
             "service_registered" => {
-                let data: RegisteredData<&str> = parse(data).map_err(fault)?;
+                let data: RegisteredData<&str, Arc<Spec>> = parse(data).map_err(fault)?;
                 Self::Registered {
                     id: id()?,
                     service,
@@ -203,7 +212,7 @@ impl Change {
                 }
             }
             "service_updated" => {
-                let data: UpdatedData<&str> = parse(data).map_err(fault)?;
+                let data: UpdatedData<&str, Arc<Spec>> = parse(data).map_err(fault)?;
                 let UpdatedData { version, health, instance: spec, .. } = data;
                 Self::Updated { id: id()?, service, version, spec, health }
             }
@@ -240,23 +249,36 @@ pub fn read_spec<T: DeserializeOwned>(text: &str) -> Result<T, serde_json::Error
     serde_json::from_str(text)
 }
 
+#[derive(Serialize)]
+#[serde(untagged)]
+enum SpecJson<'a> {
+    Text(&'a RawValue),
+    Spec(&'a Spec),
+}
+
+impl<'a> SpecJson<'a> {
+    fn of(spec: &'a Spec, text: Option<&'a RawValue>) -> Self {
+        text.map_or(Self::Spec(spec), Self::Text)
+    }
+}
+
 #[derive(Serialize, Deserialize)]
-struct RegisteredData<Name> {
+struct RegisteredData<Name, Instance> {
     service_name: Name,
     version: Version,
     key: Key,
     #[serde(flatten)]
     health: Health,
-    instance: Arc<Spec>,
+    instance: Instance,
 }
 
 #[derive(Serialize, Deserialize)]
-struct UpdatedData<Name> {
+struct UpdatedData<Name, Instance> {
     service_name: Name,
     version: Version,
     #[serde(flatten)]
     health: Health,
-    instance: Arc<Spec>,
+    instance: Instance,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -32,6 +32,29 @@ pub enum Command {
     RevokeToken { id: TokenId },
 }
 
+impl Command {
+    /// The service and the specification that it is to have.
+    pub fn specified(&mut self) -> Option<(&ServiceName, &mut Arc<Spec>)> {
+        match self {
+            Self::RegisterInstance(RegisterInstance { service, spec, .. })
+            | Self::UpdateInstance(UpdateInstance { service, spec, .. }) => Some((service, spec)),
+            _ => None,
+        }
+    }
+
+    /// Whether this is the specification in it.
+    pub fn has(&self, spec: Option<&Arc<Spec>>) -> bool {
+        match (self, spec) {
+            (
+                Self::RegisterInstance(RegisterInstance { spec: own, .. })
+                | Self::UpdateInstance(UpdateInstance { spec: own, .. }),
+                Some(spec),
+            ) => Arc::ptr_eq(own, spec),
+            _ => false,
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct RegisterInstance {
     /// The id it gets when it is new.

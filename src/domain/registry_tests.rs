@@ -57,7 +57,7 @@ impl Registry {
             change.kind(),
             change.service().map(ServiceName::as_str),
             change.instance().map(|id| id.0),
-            &change.data().unwrap(),
+            &change.data(None).unwrap(),
         );
         assert_eq!(read.unwrap(), change);
         self.revision += 1;

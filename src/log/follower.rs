@@ -262,7 +262,7 @@ impl Follower {
         before: &Cursor,
         events: &[Event],
         after: Cursor,
-        ready: Option<(Arc<Snapshot>, Snapshot)>,
+        ready: Option<(Arc<Snapshot>, Arc<Snapshot>)>,
     ) -> bool {
         let rebuilds = {
             let place = self.lock();
@@ -285,7 +285,7 @@ impl Follower {
         events: &[Event],
         cursor: Cursor,
         rebuilds: u64,
-        ready: Option<(Arc<Snapshot>, Snapshot)>,
+        ready: Option<(Arc<Snapshot>, Arc<Snapshot>)>,
     ) {
         let mut place = self.lock();
         let stale = place.rebuilds != rebuilds
@@ -298,9 +298,9 @@ impl Follower {
         let current = self.view.snapshot();
         let next = match ready {
             Some((base, next)) if Arc::ptr_eq(&base, &current) => next,
-            _ => current.after(events, cursor.revision),
+            _ => Arc::new(current.after(events, cursor.revision)),
         };
-        self.view.publish(Arc::new(next));
+        self.view.publish(next);
         place.note(cursor);
         drop(place);
         for event in events {

@@ -5,20 +5,15 @@ mod follower;
 mod hints;
 mod plan;
 mod repeat;
+mod request;
 mod settlement;
 mod upkeep;
 mod writer;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU8, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use thiserror::Error;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 pub use anchor::{Anchor, Anchors};
 pub use follower::Follower;
@@ -32,6 +27,7 @@ use crate::{
     domain::{Command, Refusal, Revision, Rights},
     telemetry::CommandOutcome,
 };
+use request::{Pending, Request};
 
 /// How many commands may wait. More are turned away at once: they would only wait in vain.
 const QUEUE: usize = 8192;
@@ -121,42 +117,6 @@ impl WriteError {
     }
 }
 
-/// A command on its way.
-struct Pending {
-    command: Command,
-    caller: Caller,
-    since: Instant,
-    tries: u32,
-    state: Arc<Claim>,
-    answer: oneshot::Sender<Result<Outcome, WriteError>>,
-}
-
-/// Whether a command still waits or has been taken up. Its caller and the writer agree on it by this alone: a caller
-/// that gives up first can be sure that nothing happens any more.
-#[derive(Debug, Default)]
-struct Claim(AtomicU8);
-
-impl Claim {
-    const WAITING: u8 = 0;
-    const TAKEN: u8 = 1;
-    const GIVEN_UP: u8 = 2;
-
-    /// For the writer, again before each attempt: whether the command is still wanted.
-    fn take(&self) -> bool {
-        self.0.compare_exchange(Self::WAITING, Self::TAKEN, Ordering::AcqRel, Ordering::Acquire).is_ok()
-    }
-
-    /// For the writer: the attempt is known to have changed nothing.
-    fn put_back(&self) {
-        // one that its caller has given up stays so
-        let _stays = self.0.compare_exchange(Self::TAKEN, Self::WAITING, Ordering::AcqRel, Ordering::Acquire);
-    }
-
-    fn give_up(&self) -> bool {
-        self.0.compare_exchange(Self::WAITING, Self::GIVEN_UP, Ordering::AcqRel, Ordering::Acquire).is_ok()
-    }
-}
-
 /// Where commands are handed to the writer.
 #[derive(Clone)]
 pub struct Log {
@@ -174,32 +134,45 @@ impl Log {
     /// Has a command decided and, where it changes something, written. When this returns, the change is durable and
     /// this replica's view has it.
     pub async fn write(&self, caller: Caller, command: Command) -> Result<Outcome, WriteError> {
-        let result = self.hand_over(caller, command).await;
-        let label = match &result {
+        let request = Request::of(1);
+        self.hand_over(&request, [(caller, command)]);
+        let answer = request.answers(ANSWER_WITHIN).await.next();
+        self.counted(answer.unwrap_or(Err(WriteError::OutcomeUnknown)))
+    }
+
+    /// The same for many: each has an outcome of its own.
+    pub async fn write_all(&self, commands: Vec<(Caller, Command)>) -> Vec<Result<Outcome, WriteError>> {
+        let request = Request::of(commands.len());
+        self.hand_over(&request, commands);
+        request.answers(ANSWER_WITHIN).await.map(|answer| self.counted(answer)).collect()
+    }
+
+    /// What can be made ready by the caller is: the writer has its hands full.
+    fn hand_over(&self, request: &Arc<Request>, commands: impl IntoIterator<Item = (Caller, Command)>) {
+        for ((caller, mut command), slip) in commands.into_iter().zip(request.slips()) {
+            let mut spec_text = None;
+            if let Some((service, spec)) = command.specified() {
+                self.follower.view().glimpse(|snapshot| snapshot.share(service, spec));
+                spec_text = Some(plan::text_of(spec));
+            }
+            match self.commands.try_send(Pending::new(caller, command, spec_text, slip)) {
+                Ok(()) => {}
+                Err(mpsc::error::TrySendError::Full(pending)) => pending.reply(Err(WriteError::Overloaded)),
+                Err(mpsc::error::TrySendError::Closed(pending)) => {
+                    pending.reply(Err(WriteError::Unavailable));
+                }
+            }
+        }
+    }
+
+    fn counted(&self, answer: Result<Outcome, WriteError>) -> Result<Outcome, WriteError> {
+        let label = match &answer {
             Ok(Outcome { event: Some(_), .. }) => CommandOutcome::Committed,
             Ok(_) => CommandOutcome::Unchanged,
             Err(error) => error.label(),
         };
         self.follower.metrics().command(label);
-        result
-    }
-
-    async fn hand_over(&self, caller: Caller, command: Command) -> Result<Outcome, WriteError> {
-        let (answer, answered) = oneshot::channel();
-        let state = Arc::new(Claim::default());
-        let pending =
-            Pending { command, caller, since: Instant::now(), tries: 0, state: state.clone(), answer };
-        match self.commands.try_send(pending) {
-            Ok(()) => {}
-            Err(mpsc::error::TrySendError::Full(_)) => return Err(WriteError::Overloaded),
-            Err(mpsc::error::TrySendError::Closed(_)) => return Err(WriteError::Unavailable),
-        }
-        match tokio::time::timeout(ANSWER_WITHIN, answered).await {
-            Ok(Ok(result)) => result,
-            // it was not taken up in time, or the writer is gone
-            Ok(Err(_)) | Err(_) if state.give_up() => Err(WriteError::Unavailable),
-            Ok(Err(_)) | Err(_) => Err(WriteError::OutcomeUnknown),
-        }
+        answer
     }
 
     pub fn follower(&self) -> &Arc<Follower> {

@@ -11,13 +11,16 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
+use foldhash::fast::RandomState;
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::{Caller, repeat::Answer};
 use crate::{
     domain::{
         Change, Command, ConfigEntry, ConfigKey, Event, Instance, InstanceId, Key, Refusal, Revision, Row,
-        RowKey, ServiceName, State, Token, TokenId, Version, decide, evolve, registry::RegisterInstance,
+        RowKey, ServiceName, Spec, State, Token, TokenId, Version, decide, evolve,
+        registry::RegisterInstance,
     },
     store::{
         Batch, Cursor,
@@ -70,14 +73,31 @@ pub(super) struct Plan {
     pub verdicts: Vec<Verdict>,
 }
 
+impl Plan {
+    /// The plan for the place that its state turned out to have in the log.
+    pub fn at(self, cursor: &Cursor) -> Self {
+        let batch = self.batch.map(|batch| Batch { cursor: cursor.clone(), ..batch });
+        Self { batch, ..self }
+    }
+}
+
+/// A command that is to be decided on.
+#[derive(Clone, Copy)]
+pub(super) struct Order<'a> {
+    pub command: &'a Command,
+    pub caller: &'a Caller,
+    /// The specification in it as JSON, where it has been made already.
+    pub spec_text: Option<&'a Arc<RawValue>>,
+}
+
 pub(super) fn plan<'a>(
     snapshot: &Snapshot,
     cursor: &Cursor,
     now: DateTime<Utc>,
-    commands: impl IntoIterator<Item = (&'a Command, &'a Caller)>,
+    orders: impl IntoIterator<Item = Order<'a>>,
 ) -> Plan {
     let mut planner = Planner::new(snapshot, now);
-    let verdicts = commands.into_iter().map(|(command, caller)| planner.decide(command, caller)).collect();
+    let verdicts = orders.into_iter().map(|order| planner.decide(order)).collect();
     Plan { batch: planner.into_batch(cursor.clone()), verdicts }
 }
 
@@ -94,20 +114,30 @@ struct Touched {
     group: i32,
     before: Version,
     row: Option<Row>,
+    /// The specification in the row as JSON, where it is at hand.
+    spec_text: Option<Arc<RawValue>>,
     last_event: i32,
 }
 
 /// The state as the commands so far leave it, noting what each decision rests on.
 struct Overlay<'a> {
     base: &'a Snapshot,
-    touched: HashMap<RowKey, Touched>,
-    identities: HashMap<(ServiceName, Key), (i32, Option<InstanceId>)>,
-    rests: RefCell<BTreeSet<Rest>>,
+    touched: HashMap<RowKey, Touched, RandomState>,
+    identities: HashMap<(ServiceName, Key), (i32, Option<InstanceId>), RandomState>,
+    /// Few: each once.
+    rests: RefCell<Vec<Rest>>,
 }
 
 impl Overlay<'_> {
+    fn rest_on(&self, rest: Rest) {
+        let mut rests = self.rests.borrow_mut();
+        if !rests.contains(&rest) {
+            rests.push(rest);
+        }
+    }
+
     fn row(&self, key: &RowKey) -> Option<Row> {
-        self.rests.borrow_mut().insert(Rest::Row(key.clone()));
+        self.rest_on(Rest::Row(key.clone()));
         match self.touched.get(key) {
             Some(touched) => touched.row.clone(),
             None => self.base_row(key),
@@ -143,8 +173,10 @@ impl State for Overlay<'_> {
     }
 
     fn instance_at(&self, service: &ServiceName, key: &Key) -> Option<Arc<Instance>> {
-        self.rests.borrow_mut().insert(Rest::Identity(service.clone(), key.clone()));
-        let id = match self.identities.get(&(service.clone(), key.clone())) {
+        let identity = (service.clone(), key.clone());
+        let known = self.identities.get(&identity);
+        self.rest_on(Rest::Identity(identity.0, identity.1));
+        let id = match known {
             Some((_, id)) => *id,
             None => self.base.instance_at(service, key).map(|instance| instance.id),
         };
@@ -179,8 +211,12 @@ struct Planner<'a> {
 
 impl<'a> Planner<'a> {
     fn new(base: &'a Snapshot, now: DateTime<Utc>) -> Self {
-        let overlay =
-            Overlay { base, touched: HashMap::new(), identities: HashMap::new(), rests: RefCell::default() };
+        let overlay = Overlay {
+            base,
+            touched: HashMap::default(),
+            identities: HashMap::default(),
+            rests: RefCell::default(),
+        };
         Self {
             overlay,
             deferred: BTreeSet::new(),
@@ -192,7 +228,8 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn decide(&mut self, command: &Command, caller: &Caller) -> Verdict {
+    fn decide(&mut self, order: Order<'_>) -> Verdict {
+        let Order { command, caller, .. } = order;
         self.overlay.rests.borrow_mut().clear();
         let decision = decide(&self.overlay, command);
         let mut owners = self.overlay.owners().into_iter();
@@ -208,7 +245,7 @@ impl<'a> Planner<'a> {
         match (decision, owner) {
             (Ok(Some(change)), owner) => {
                 let group = owner.unwrap_or_else(|| self.next_group());
-                self.write(group, change, caller)
+                self.write(group, change, order)
             }
             (Ok(None), owner) if caller.idempotency.is_some() => self.remember(owner, command, caller),
             (Ok(None), None) => {
@@ -305,9 +342,15 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn write(&mut self, group: i32, change: Change, caller: &Caller) -> Verdict {
+    fn write(
+        &mut self,
+        group: i32,
+        change: Change,
+        Order { command, caller, spec_text }: Order<'_>,
+    ) -> Verdict {
+        let spec_text = spec_text.filter(|_| command.has(change.spec()));
         // made of texts, numbers and JSON that was parsed: there is nothing in it that JSON cannot hold
-        let data = change.data().unwrap_or_default();
+        let data = change.data(spec_text.map(|text| &**text)).unwrap_or_default();
         let ordinal = i32::try_from(self.events.len()).unwrap_or(i32::MAX).saturating_add(1);
         let key = change.row();
         let old = self.overlay.row(&key);
@@ -321,9 +364,17 @@ impl<'a> Planner<'a> {
             Some(Row::Instance(_) | Row::Token(_)) => false,
             None => true,
         };
-        let touched =
-            self.overlay.touched.entry(key).or_insert(Touched { group, before, row: None, last_event: 0 });
+        let touched = self.overlay.touched.entry(key).or_insert(Touched {
+            group,
+            before,
+            row: None,
+            spec_text: None,
+            last_event: 0,
+        });
         touched.row.clone_from(&row);
+        if event.change.spec().is_some() {
+            touched.spec_text = spec_text.cloned();
+        }
         touched.last_event = ordinal;
         let answer = Draft { result: Ok(()), created, event: Some(ordinal), row, row_event: Some(ordinal) };
         self.keep(group, &answer, caller);
@@ -374,10 +425,17 @@ impl<'a> Planner<'a> {
         }
         let mut instances = Vec::new();
         let (mut configs, mut tokens) = (Vec::new(), Vec::new());
-        for (key, Touched { group, before, row, last_event }) in self.overlay.touched {
+        for (key, Touched { group, before, row, spec_text, last_event }) in self.overlay.touched {
             match (key, row) {
                 (RowKey::Instance(id), Some(Row::Instance(row))) => {
-                    instances.push(InstanceChange { group, id, before, event: last_event, row: Some(row) });
+                    let text = spec_text.unwrap_or_else(|| text_of(&row.spec));
+                    instances.push(InstanceChange {
+                        group,
+                        id,
+                        before,
+                        event: last_event,
+                        row: Some((row, text)),
+                    });
                 }
                 (RowKey::Instance(id), _) => {
                     instances.push(InstanceChange { group, id, before, event: last_event, row: None });
@@ -405,6 +463,11 @@ impl<'a> Planner<'a> {
             keys: self.keys,
         })
     }
+}
+
+/// Maps with text keys and finite numbers: there is nothing in a specification that JSON cannot hold.
+pub(super) fn text_of(spec: &Spec) -> Arc<RawValue> {
+    serde_json::value::to_raw_value(spec).unwrap_or_else(|_| RawValue::NULL.to_owned()).into()
 }
 
 fn key_of(row: &Row) -> RowKey {

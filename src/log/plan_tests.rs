@@ -77,7 +77,8 @@ fn cursor(revision: Revision) -> Cursor {
 
 fn plan_all(snapshot: &Snapshot, commands: &[Command]) -> Plan {
     let caller = Caller { actor: "me".into(), origin: "test".into(), ..Caller::checker() };
-    plan(snapshot, &cursor(snapshot.revision()), now(), commands.iter().map(|command| (command, &caller)))
+    let orders = commands.iter().map(|command| Order { command, caller: &caller, spec_text: None });
+    plan(snapshot, &cursor(snapshot.revision()), now(), orders)
 }
 
 /// The answers when every group is written, and the state afterwards.
@@ -127,7 +128,7 @@ fn commands_on_one_row_make_one_group() {
     let batch = plan.batch.unwrap();
     assert_eq!((batch.events.len(), batch.instances.len()), (3, 1));
     let change = &batch.instances[0];
-    assert_eq!((change.before, change.event, change.row.as_ref().unwrap().version), (1, 3, 4));
+    assert_eq!((change.before, change.event, change.row.as_ref().unwrap().0.version), (1, 3, 4));
 
     let (answers, after) = run(&base, &commands);
     let versions: Vec<_> = answers.iter().map(|answer| version(answer.as_ref())).collect();

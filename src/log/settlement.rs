@@ -23,7 +23,7 @@ pub(super) struct Settlement {
 pub(super) struct Foreseen {
     pub settlement: Settlement,
     pub base: Arc<Snapshot>,
-    pub next: Snapshot,
+    pub next: Arc<Snapshot>,
 }
 
 impl Foreseen {
@@ -31,7 +31,7 @@ impl Foreseen {
         let (from, groups) = (batch.cursor.revision + 1, usize::try_from(batch.groups).unwrap_or_default());
         let settlement = Settlement::from_revision(batch, &vec![GroupOutcome::Written; groups], Some(from));
         let last = settlement.events.last().map_or(base.revision(), |event| event.revision);
-        let next = base.after(&settlement.events, last);
+        let next = Arc::new(base.after(&settlement.events, last));
         Self { settlement, base, next }
     }
 

@@ -3,6 +3,7 @@
 //! While one append is under way the next commands gather; there is no timer. A batch begins with a poll, so that
 //! every decision, the refusals too, rests on a state no older than the requests in it.
 
+mod ahead;
 mod sending;
 
 use std::{
@@ -19,20 +20,19 @@ use super::{
     IdempotencyKey, PATIENCE, Pending, Queue, WriteError,
     follower::Follower,
     plan::{Plan, Verdict, plan},
-    settlement::{Foreseen, Settlement, outcome_of},
 };
 use crate::{
     domain::Revision,
     store::{
-        Connection, Database, GroupOutcome, Lane, Patience, StoreError,
+        Connection, Database, Lane, Patience, StoreError,
         append::{Writer as Pen, open_writer},
         idempotency,
     },
 };
-use sending::End;
+use ahead::{Ahead, Decided};
 
-/// Commands in one batch.
-const LARGEST_BATCH: usize = 512;
+/// Commands in one batch: a request with as many registrations as it may have fits into one.
+const LARGEST_BATCH: usize = 1024;
 const MOST_TRIES: u32 = 8;
 const RETRY_FIRST: Duration = Duration::from_millis(20);
 const RETRY_AT_MOST: Duration = Duration::from_millis(500);
@@ -53,6 +53,8 @@ pub struct Writer {
     again: VecDeque<Pending>,
     /// Rows held by strangers, and when to try them next.
     resting: Vec<(Instant, Pending)>,
+    /// What comes next, decided already.
+    ahead: Option<Ahead>,
     written: watch::Sender<Revision>,
     retry: Duration,
     stop: CancellationToken,
@@ -75,6 +77,7 @@ impl Writer {
             pen: None,
             again: VecDeque::new(),
             resting: Vec::new(),
+            ahead: None,
             written: watch::Sender::new(0),
             retry: RETRY_FIRST,
             stop,
@@ -99,7 +102,7 @@ impl Writer {
                 self.again.push_back(pending);
             }
             self.wake_resting();
-            match (self.again.is_empty(), self.resting.is_empty()) {
+            match (self.again.is_empty() && self.ahead.is_none(), self.resting.is_empty()) {
                 (true, true) => return,
                 (true, false) => tokio::time::sleep(BUSY_PAUSE).await,
                 (false, _) => self.batch().await,
@@ -129,7 +132,7 @@ impl Writer {
                 return false;
             }
             self.wake_resting();
-            if !self.again.is_empty() {
+            if !self.again.is_empty() || self.ahead.is_some() {
                 return true;
             }
             let next_rest = self.resting.iter().map(|(at, _)| *at).min();
@@ -159,22 +162,18 @@ impl Writer {
 
     /// Takes what has gathered and settles it: every command is answered or put back to be tried again.
     async fn batch(&mut self) {
-        while self.again.len() < LARGEST_BATCH {
-            match self.queue.try_recv() {
-                Ok(pending) => self.again.push_back(pending),
-                Err(_) => break,
-            }
-        }
-        let take = self.again.len().min(LARGEST_BATCH);
-        let gathered: Vec<Pending> = self.again.drain(..take).collect();
+        let first = match self.ahead.take() {
+            Some(Ahead { commands, decided }) => (commands, Some(decided)),
+            None => (self.gathered(), None),
+        };
         self.follower.metrics().queue_length(self.queue.len() + self.again.len());
         // A batch that the database refuses is halved until the guilty command stands alone.
-        let mut parts = vec![gathered];
-        while let Some(part) = parts.pop() {
+        let mut parts = vec![first];
+        while let Some((part, decided)) = parts.pop() {
             if part.is_empty() {
                 continue;
             }
-            match self.settle(part).await {
+            match self.settle(part, decided).await {
                 Ok(()) => self.retry = RETRY_FIRST,
                 Err(Trouble::Unreachable(part, error)) => self.wait_for_database(part, &error).await,
                 Err(Trouble::Refused(mut part, error)) => {
@@ -187,19 +186,31 @@ impl Writer {
                         part.drain(..).for_each(|pending| pending.reply(Err(WriteError::Rejected)));
                     } else {
                         for pending in &part {
-                            pending.state.put_back();
+                            pending.put_back();
                         }
                         let second = part.split_off(part.len() / 2);
-                        parts.push(second);
-                        parts.push(part);
+                        parts.push((second, None));
+                        parts.push((part, None));
                     }
                 }
             }
         }
     }
 
+    /// As many of the waiting commands as one batch may have.
+    fn gathered(&mut self) -> Vec<Pending> {
+        while self.again.len() < LARGEST_BATCH {
+            match self.queue.try_recv() {
+                Ok(pending) => self.again.push_back(pending),
+                Err(_) => break,
+            }
+        }
+        let take = self.again.len().min(LARGEST_BATCH);
+        self.again.drain(..take).collect()
+    }
+
     /// Polls, decides, appends, answers.
-    async fn settle(&mut self, commands: Vec<Pending>) -> Result<(), Trouble> {
+    async fn settle(&mut self, commands: Vec<Pending>, decided: Option<Decided>) -> Result<(), Trouble> {
         let mut connection = match self.connect().await {
             Ok(connection) => connection,
             Err(error) => return Err(Trouble::Unreachable(commands, error)),
@@ -213,14 +224,20 @@ impl Writer {
             Err((commands, error)) => return Err(Trouble::Unreachable(commands, error)),
         };
         // From here on a caller that gives up does not know what becomes of its command.
-        commands.retain(|pending| pending.state.take());
+        commands.retain(Pending::take);
         // What the follower may have taken in since is newer still, which does no harm.
         let Some((cursor, snapshot)) = self.follower.position() else {
             self.put_back(commands);
             return Ok(());
         };
-        let Plan { batch, verdicts } =
-            plan(&snapshot, &cursor, now, commands.iter().map(|pending| (&pending.command, &pending.caller)));
+        // what was decided ahead holds for the state that was foreseen, and for all of its commands
+        let decided = decided.filter(|decided| {
+            Arc::ptr_eq(&decided.state, &snapshot) && decided.plan.verdicts.len() == commands.len()
+        });
+        let Plan { batch, verdicts } = match decided {
+            Some(decided) => decided.plan.at(&cursor),
+            None => plan(&snapshot, &cursor, now, commands.iter().map(Pending::order)),
+        };
         let (mut waiting, mut later) = (Vec::new(), Vec::new());
         for (pending, verdict) in commands.drain(..).zip(verdicts) {
             match verdict {
@@ -234,64 +251,7 @@ impl Writer {
             self.lane.give_back(connection);
             return Ok(());
         };
-        let began = Instant::now();
-        // what it will come to is worked out while the database is at it
-        let foresee = async { Foreseen::of(&batch, snapshot) };
-        let ((connection, end), foreseen) = tokio::join!(self.append_surely(connection, &batch), foresee);
-        self.follower.metrics().appended(waiting.len(), began.elapsed().as_secs_f64());
-        let commands =
-            |waiting: Vec<(Pending, _, _)>| waiting.into_iter().map(|(pending, ..)| pending).collect();
-        let (outcomes, span) = match end {
-            End::Known { outcomes, span } => (outcomes, span),
-            End::Refused(error) if error.will_pass() => {
-                return Err(Trouble::Unreachable(commands(waiting), error));
-            }
-            End::Refused(error) => return Err(Trouble::Refused(commands(waiting), error)),
-            End::Moved => {
-                self.count_try(commands(waiting));
-                return Ok(());
-            }
-            End::GivenUp => {
-                for (pending, ..) in waiting {
-                    pending.reply(Err(WriteError::OutcomeUnknown));
-                }
-                return Ok(());
-            }
-        };
-        let (settlement, ready) = if Foreseen::has_come(&batch, &outcomes, span.as_ref()) {
-            (foreseen.settlement, Some((foreseen.base, foreseen.next)))
-        } else {
-            (Settlement::of(&batch, &outcomes, span.as_ref()), None)
-        };
-        match self.show(connection, &cursor, &settlement.events, span.as_ref(), ready).await {
-            // what others have written meanwhile is known by now, and must explain every conflict
-            Ok(()) => self.explain(&batch, &outcomes, span.as_ref()),
-            Err(error) => {
-                tracing::warn!(
-                    error = crate::telemetry::chain(&error),
-                    "a written batch could not be read back yet"
-                );
-                if !self.wait_to_show(span.as_ref()).await {
-                    // The database that took it may have gone with it.
-                    for (pending, ..) in waiting {
-                        pending.reply(Err(WriteError::OutcomeUnknown));
-                    }
-                    return Ok(());
-                }
-            }
-        }
-        let mut lost = Vec::new();
-        for (pending, group, answer) in waiting {
-            match outcome_of(&outcomes, group) {
-                GroupOutcome::Written => {
-                    pending.reply(settlement.answer(answer, &batch).map_err(WriteError::Refused));
-                }
-                GroupOutcome::Conflict => lost.push(pending),
-                GroupOutcome::Busy => self.rest(pending),
-            }
-        }
-        self.count_try(lost);
-        Ok(())
+        self.write(connection, &batch, snapshot, waiting).await
     }
 
     /// Answers the requests that were carried out before, under their idempotency keys, and gives back the others.
@@ -363,7 +323,7 @@ impl Writer {
     /// To be decided anew before anything that came later.
     fn put_back(&mut self, commands: Vec<Pending>) {
         for pending in commands.into_iter().rev() {
-            pending.state.put_back();
+            pending.put_back();
             self.again.push_front(pending);
         }
     }
@@ -385,7 +345,7 @@ impl Writer {
             tracing::warn!("a row has been locked for long by a session that does not write through the log");
             pending.reply(Err(WriteError::RowBusy));
         } else {
-            pending.state.put_back();
+            pending.put_back();
             self.resting.push((Instant::now() + BUSY_PAUSE, pending));
         }
     }
@@ -401,10 +361,5 @@ enum Trouble {
 impl Pending {
     fn key(&self) -> Option<&IdempotencyKey> {
         self.caller.idempotency.as_ref()
-    }
-
-    fn reply(self, result: Result<super::Outcome, WriteError>) {
-        // A caller that has gone away does not need the answer.
-        drop(self.answer.send(result));
     }
 }

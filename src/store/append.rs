@@ -6,7 +6,8 @@
 use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
-use sqlx::PgConnection;
+use serde_json::value::RawValue;
+use sqlx::{PgConnection, error::DatabaseError};
 use uuid::Uuid;
 
 use super::{
@@ -62,8 +63,8 @@ pub struct InstanceChange {
     pub before: Version,
     /// The last event of the batch about this row.
     pub event: i32,
-    /// The row as it is to be; None removes it.
-    pub row: Option<Arc<Instance>>,
+    /// The row as it is to be, and its specification as JSON; None removes it.
+    pub row: Option<(Arc<Instance>, Arc<RawValue>)>,
 }
 
 #[derive(Clone, Debug)]
@@ -170,11 +171,28 @@ pub async fn find(connection: &mut PgConnection, batch: Uuid) -> Result<Option<A
     }))
 }
 
-#[expect(clippy::too_many_lines, reason = "one statement, with a parameter for each column")]
+/// Writes a batch. That a new row's identity is free is hoped for at first: it costs less than looking it up.
 pub async fn append(
     connection: &mut PgConnection,
     writer: Writer,
     batch: &Batch,
+) -> Result<Appended, StoreError> {
+    match send(connection, writer, batch, false).await {
+        Err(StoreError::Statement(error)) if is_taken(&error) => send(connection, writer, batch, true).await,
+        result => result,
+    }
+}
+
+fn is_taken(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(DatabaseError::is_unique_violation)
+}
+
+#[expect(clippy::too_many_lines, reason = "one statement, with a parameter for each column")]
+async fn send(
+    connection: &mut PgConnection,
+    writer: Writer,
+    batch: &Batch,
+    careful: bool,
 ) -> Result<Appended, StoreError> {
     let instances = InstanceColumns::of(&batch.instances);
     let configs = ConfigColumns::of(&batch.configs);
@@ -193,7 +211,7 @@ pub async fn append(
               $33, $34, $35, $36,
               $37, $38, $39, $40, $41, $42, $43, $44,
               $45, $46, $47, $48, $49, $50,
-              $51, $52, $53, $54, $55, $56, $57, $58, $59, $60)
+              $51, $52, $53, $54, $55, $56, $57, $58, $59, $60, $61)
             "#,
             batch.id,
             writer.replica,
@@ -214,7 +232,7 @@ pub async fn append(
             &instances.status as &[&str],
             &instances.failures,
             &instances.changes,
-            &instances.spec,
+            &instances.spec as &[&str],
             &instances.registered,
             &configs.group,
             &configs.id,
@@ -255,6 +273,7 @@ pub async fn append(
             &tokens.digest as &[&[u8]],
             &tokens.expires as &[Option<DateTime<Utc>>],
             &tokens.actor as &[&str],
+            careful,
         )
         .fetch_one(connection),
     )

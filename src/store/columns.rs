@@ -19,7 +19,7 @@ pub struct InstanceColumns<'a> {
     pub status: Vec<&'a str>,
     pub failures: Vec<i32>,
     pub changes: Vec<i32>,
-    pub spec: Vec<String>,
+    pub spec: Vec<&'a str>,
     pub registered: Vec<DateTime<Utc>>,
 }
 
@@ -32,14 +32,14 @@ impl<'a> InstanceColumns<'a> {
             columns.before.push(change.before);
             columns.event.push(change.event);
             match &change.row {
-                Some(row) => columns.push_row(row),
+                Some((row, spec)) => columns.push_row(row, spec.get()),
                 None => columns.push_removal(),
             }
         }
         columns
     }
 
-    fn push_row(&mut self, row: &'a Instance) {
+    fn push_row(&mut self, row: &'a Instance, spec: &'a str) {
         self.after.push(row.version);
         self.service.push(row.service.as_str());
         self.key.push(row.key.as_str());
@@ -47,8 +47,7 @@ impl<'a> InstanceColumns<'a> {
         self.status.push(row.health.status.as_str());
         self.failures.push(i32::try_from(row.health.failures).unwrap_or(i32::MAX));
         self.changes.push(row.health.changes.cast_signed());
-        // maps with text keys and finite numbers: there is nothing in a Spec that JSON cannot hold
-        self.spec.push(serde_json::to_string(&*row.spec).unwrap_or_default());
+        self.spec.push(spec);
         self.registered.push(row.registered_at);
     }
 
@@ -61,7 +60,7 @@ impl<'a> InstanceColumns<'a> {
         self.status.push("");
         self.failures.push(0);
         self.changes.push(0);
-        self.spec.push(String::new());
+        self.spec.push("");
         self.registered.push(DateTime::UNIX_EPOCH);
     }
 }

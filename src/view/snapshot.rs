@@ -17,8 +17,8 @@ use super::{
     tokens::Tokens,
 };
 use crate::domain::{
-    ConfigEntry, ConfigKey, Event, Instance, InstanceId, Key, Revision, Row, RowKey, ServiceName, State,
-    Token, TokenId, evolve,
+    ConfigEntry, ConfigKey, Event, Instance, InstanceId, Key, Revision, Row, RowKey, ServiceName, Spec,
+    State, Token, TokenId, evolve,
 };
 
 /// A change of an instance touches its service alone. Names and places change only when a service or an instance comes
@@ -293,6 +293,14 @@ impl Snapshot {
         self.services.get(*self.numbers.get(name)?)
     }
 
+    /// Lets a specification share what the instances of its service have in common, as it will when it is one of them.
+    /// While nobody else has it, that costs least.
+    pub fn share(&self, service: &ServiceName, spec: &mut Arc<Spec>) {
+        if let Some((_, sibling)) = self.service(service.as_str()).and_then(|view| view.instances.get_min()) {
+            share_metadata(spec, &sibling.spec);
+        }
+    }
+
     /// All services by name from `first` on, emptied ones too.
     pub fn services_from(&self, first: &str) -> impl Iterator<Item = &Arc<ServiceView>> {
         self.names
@@ -370,9 +378,12 @@ impl Snapshot {
 fn share(instance: &mut Instance, siblings: &OrdMap<Key, Arc<Instance>>) {
     let Some((_, sibling)) = siblings.get_min() else { return };
     instance.service = sibling.service.clone();
-    let (own, other) = (&instance.spec.metadata, &sibling.spec.metadata);
-    if own == other && !Arc::ptr_eq(own, other) {
-        Arc::make_mut(&mut instance.spec).metadata = other.clone();
+    share_metadata(&mut instance.spec, &sibling.spec);
+}
+
+fn share_metadata(spec: &mut Arc<Spec>, other: &Spec) {
+    if !Arc::ptr_eq(&spec.metadata, &other.metadata) && spec.metadata == other.metadata {
+        Arc::make_mut(spec).metadata = other.metadata.clone();
     }
 }
 

@@ -8,7 +8,6 @@ use axum::{
     },
     response::Response,
 };
-use futures_util::future::join_all;
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -24,7 +23,7 @@ use super::{
     wire::InstanceReply,
 };
 use crate::{
-    app::{App, Caller, Shown, Written},
+    app::{App, Shown, Written},
     domain::{Precondition, Violation, registry::RegisterInstance},
     doors::kit::{
         CallerOf, JSON, Preconditions, Problem, Sent,
@@ -64,7 +63,8 @@ pub async fn register(
 ) -> Result<Response, Problem> {
     let body = sent.json(&mut caller, JSON, ONE).await?;
     let registration = Registration::read(&body, Names::Own).map_err(Problem::invalid)?;
-    let written = registered(&app, &caller, registration, precondition).await?;
+    let (command, load) = command(&app, registration, precondition);
+    let written = app.register(&caller, command, load).await?;
     let instance = &written.value.instance;
     let (version, place) = (instance.version, format!("/api/v1/services/{}", instance.id));
     let mut response = json(StatusCode::CREATED, &InstanceReply::of(&written.value))?;
@@ -98,16 +98,23 @@ pub async fn register_batch(
 ) -> Result<Response, Problem> {
     let body = sent.json(&mut caller, JSON, MANY).await?;
     let items = batch_items(&body)?;
-    // together, so that they share a batch of the log
-    let outcomes = join_all(items.iter().enumerate().map(async |(index, item)| {
-        let registration = Registration::read(item, Names::Own).map_err(Problem::invalid)?;
-        registered(&app, &caller.of_item(index), registration, Precondition::None).await
-    }))
-    .await;
+    let (mut outcomes, mut commands) = (Vec::with_capacity(items.len()), Vec::with_capacity(items.len()));
+    for (index, item) in items.iter().enumerate() {
+        match Registration::read(item, Names::Own) {
+            Ok(registration) => {
+                let (command, load) = command(&app, registration, Precondition::None);
+                commands.push((index, command, load));
+            }
+            Err(violations) => outcomes.push((index, Err(Problem::invalid(violations)))),
+        }
+    }
+    let registered = app.register_all(&caller, commands).await;
+    outcomes.extend(registered.into_iter().map(|(index, result)| (index, result.map_err(Problem::from))));
+    outcomes.sort_by_key(|(index, _)| *index);
     let request_id = context.as_ref().map_or("", |context| context.request_id.as_str());
     let replies: Vec<_> =
-        outcomes.iter().map(|outcome| ItemReply::of(outcome.as_ref(), request_id)).collect();
-    let revision = outcomes.iter().flatten().map(|written| written.revision).max();
+        outcomes.iter().map(|(_, outcome)| ItemReply::of(outcome.as_ref(), request_id)).collect();
+    let revision = outcomes.iter().flat_map(|(_, outcome)| outcome).map(|written| written.revision).max();
     let response = json(StatusCode::OK, &replies)?;
     Ok(match revision {
         Some(revision) => written_at(revision, response),
@@ -124,15 +131,13 @@ fn batch_items(body: &Value) -> Result<&[Value], Problem> {
     Err(Problem::invalid(vec![Violation::new("body", fault)]))
 }
 
-async fn registered(
+fn command(
     app: &App,
-    caller: &Caller,
     registration: Registration,
     precondition: Precondition,
-) -> Result<Written<Shown>, Problem> {
+) -> (RegisterInstance, Option<f32>) {
     let Registration { service, key, spec, load } = registration;
-    let command = RegisterInstance { new_id: app.new_instance_id(), service, key, spec, precondition };
-    Ok(app.register(caller, command, load).await?)
+    (RegisterInstance { new_id: app.new_instance_id(), service, key, spec, precondition }, load)
 }
 
 /// What became of one registration among many: `service` where the status is 201, else `problem`.

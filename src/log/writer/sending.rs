@@ -7,10 +7,14 @@ use std::{
 
 use uuid::Uuid;
 
-use super::Writer;
+use super::{Trouble, Writer, ahead::Ahead};
 use crate::{
     domain::Event,
-    log::{ANSWER_WITHIN, settlement::outcome_of},
+    log::{
+        ANSWER_WITHIN, Pending, WriteError,
+        plan::Draft,
+        settlement::{Foreseen, Settlement, outcome_of},
+    },
     store::{
         Appended, Batch, Connection, Cursor, GroupOutcome, StoreError,
         append::{Span, append, find},
@@ -21,7 +25,91 @@ use crate::{
 /// How long an orderly stop goes on asking for the outcome of a batch.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(5);
 
+/// A command whose answer hangs on the outcome of its group.
+pub(super) type Waiting = (Pending, i32, Draft);
+
 impl Writer {
+    /// Appends, shows and answers.
+    pub(super) async fn write(
+        &mut self,
+        connection: Connection,
+        batch: &Batch,
+        snapshot: Arc<Snapshot>,
+        waiting: Vec<Waiting>,
+    ) -> Result<(), Trouble> {
+        let began = Instant::now();
+        // what it will come to is worked out while the database is at it, and what comes next decided on that
+        let (next, now) = (self.backlog(), self.follower.now());
+        let foresee = async {
+            let foreseen = Foreseen::of(batch, snapshot);
+            let ahead = Ahead::decide(next, &foreseen.next, &batch.cursor, now);
+            (foreseen, ahead)
+        };
+        let ((connection, end), (foreseen, ahead)) =
+            tokio::join!(self.append_surely(connection, batch), foresee);
+        let as_foreseen = matches!(
+            &end, End::Known { outcomes, span } if Foreseen::has_come(batch, outcomes, span.as_ref())
+        );
+        match ahead {
+            Some(ahead) if !as_foreseen => self.put_back(ahead.commands),
+            ahead => self.ahead = ahead,
+        }
+        self.follower.metrics().appended(waiting.len(), began.elapsed().as_secs_f64());
+        let commands =
+            |waiting: Vec<(Pending, _, _)>| waiting.into_iter().map(|(pending, ..)| pending).collect();
+        let (outcomes, span) = match end {
+            End::Known { outcomes, span } => (outcomes, span),
+            End::Refused(error) if error.will_pass() => {
+                return Err(Trouble::Unreachable(commands(waiting), error));
+            }
+            End::Refused(error) => return Err(Trouble::Refused(commands(waiting), error)),
+            End::Moved => {
+                self.count_try(commands(waiting));
+                return Ok(());
+            }
+            End::GivenUp => {
+                for (pending, ..) in waiting {
+                    pending.reply(Err(WriteError::OutcomeUnknown));
+                }
+                return Ok(());
+            }
+        };
+        let (settlement, ready) = if as_foreseen {
+            (foreseen.settlement, Some((foreseen.base, foreseen.next)))
+        } else {
+            (Settlement::of(batch, &outcomes, span.as_ref()), None)
+        };
+        match self.show(connection, &batch.cursor, &settlement.events, span.as_ref(), ready).await {
+            // what others have written meanwhile is known by now, and must explain every conflict
+            Ok(()) => self.explain(batch, &outcomes, span.as_ref()),
+            Err(error) => {
+                tracing::warn!(
+                    error = crate::telemetry::chain(&error),
+                    "a written batch could not be read back yet"
+                );
+                if !self.wait_to_show(span.as_ref()).await {
+                    // The database that took it may have gone with it.
+                    for (pending, ..) in waiting {
+                        pending.reply(Err(WriteError::OutcomeUnknown));
+                    }
+                    return Ok(());
+                }
+            }
+        }
+        let mut lost = Vec::new();
+        for (pending, group, answer) in waiting {
+            match outcome_of(&outcomes, group) {
+                GroupOutcome::Written => {
+                    pending.reply(settlement.answer(answer, batch).map_err(WriteError::Refused));
+                }
+                GroupOutcome::Conflict => lost.push(pending),
+                GroupOutcome::Busy => self.rest(pending),
+            }
+        }
+        self.count_try(lost);
+        Ok(())
+    }
+
     /// Sends the batch until its outcome is known: after a lost answer the same batch again, under its id, which the
     /// database knows if it has written it.
     pub(super) async fn append_surely(
@@ -96,7 +184,7 @@ impl Writer {
         before: &Cursor,
         events: &[Event],
         span: Option<&Span>,
-        ready: Option<(Arc<Snapshot>, Snapshot)>,
+        ready: Option<(Arc<Snapshot>, Arc<Snapshot>)>,
     ) -> Result<(), StoreError> {
         let mut connection = match connection {
             Some(connection) => connection,

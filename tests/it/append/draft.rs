@@ -160,7 +160,7 @@ impl Draft {
 
     pub fn change(&mut self, change: Change) -> &mut Self {
         let group = self.batch.groups;
-        let data = change.data().unwrap();
+        let data = change.data(None).unwrap();
         let key = change.row();
         let old = self.row(&key);
         let actor: Arc<str> = "somebody".into();
@@ -185,7 +185,10 @@ impl Draft {
             match (key, row) {
                 (RowKey::Instance(id), row) => {
                     let row = match row {
-                        Some(Row::Instance(row)) => Some(row),
+                        Some(Row::Instance(row)) => {
+                            let text = serde_json::value::to_raw_value(&row.spec).unwrap();
+                            Some((row, text.into()))
+                        }
                         _ => None,
                     };
                     batch.instances.push(InstanceChange { group, id, before, event, row });

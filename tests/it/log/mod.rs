@@ -1,5 +1,6 @@
 //! The log driven from within: commands in, state out, against a naive model and against itself.
 
+mod backlog;
 mod epochs;
 mod model;
 mod properties;

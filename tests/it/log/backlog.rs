@@ -1,0 +1,72 @@
+//! Many commands at once: what is waiting is decided on while the batch before it is being written.
+
+use std::collections::BTreeMap;
+
+use futures_util::future::join_all;
+use rollcall::domain::{Command, ConfigKey, Content, Environment, Precondition, Row, ServiceName};
+use rollcall::log::{Caller, IdempotencyKey};
+
+use super::replica::Replica;
+use crate::support::{Database, PATIENCE, wait_until};
+
+const KEYS: usize = 30;
+const ROUNDS: usize = 120;
+
+fn put(service: &str, key: usize, round: usize) -> Command {
+    let environment = Environment::parse(&format!("e{key}")).unwrap();
+    Command::PutConfig {
+        key: ConfigKey { service: ServiceName::parse(service).unwrap(), environment },
+        content: Content::parse(&format!("{{\"round\":{round}}}")).unwrap(),
+        comment: None,
+        precondition: Precondition::None,
+    }
+}
+
+fn caller(idempotency: Option<IdempotencyKey>) -> Caller {
+    Caller { actor: "tester".into(), origin: "test".into(), idempotency, ..Caller::checker() }
+}
+
+/// Each command is decided on what the one before it left, whatever others write in between.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_backlog_is_written_in_its_order() {
+    let database = Database::fresh().await;
+    let (one, other) = (Replica::start(&database), Replica::start(&database));
+    // one request has keys here and there, which are looked up before anything is decided
+    for (service, keyed) in [("plain", false), ("keyed", true)] {
+        let commands = (0..ROUNDS).flat_map(|round| (0..KEYS).map(move |key| (round, key)));
+        let commands: Vec<_> = commands
+            .enumerate()
+            .map(|(n, (round, key))| {
+                let own = keyed && n % 700 == 0;
+                let idempotency = own.then(|| IdempotencyKey::new(&n.to_string(), "PUT", "/"));
+                (caller(idempotency), put(service, key, round))
+            })
+            .collect();
+        let elsewhere = join_all((0..300).map(|n| other.write(put("elsewhere", n % 7, n))));
+        let (answers, others) = tokio::join!(one.log.write_all(commands), elsewhere);
+        assert!(others.iter().all(Result::is_ok), "{others:?}");
+
+        let mut versions: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+        let mut last = 0;
+        for answer in answers {
+            let outcome = answer.unwrap();
+            let Some(Row::Config(entry)) = outcome.row else { panic!("no configuration") };
+            assert!(outcome.revision > last, "{} after {last}", outcome.revision);
+            last = outcome.revision;
+            versions.entry(entry.key.environment.as_str().to_owned()).or_default().push(entry.version);
+        }
+        let expected: Vec<i64> = (1..=i64::try_from(ROUNDS).unwrap()).collect();
+        assert_eq!(versions.len(), KEYS);
+        assert!(versions.values().all(|versions| *versions == expected), "{versions:?}");
+    }
+    let head = one.folded().await.0.revision();
+    for replica in [&one, &other] {
+        wait_until(PATIENCE, "both have followed the log", async || {
+            (replica.view.snapshot().revision() == head).then_some(())
+        })
+        .await;
+        replica.assert_one_truth().await;
+    }
+    one.stop().await;
+    other.stop().await;
+}
