@@ -20,7 +20,7 @@ pub use follower::Follower;
 pub use hints::{run_listener, run_notifier};
 pub use plan::Outcome;
 pub use repeat::IdempotencyKey;
-pub use upkeep::run_upkeep;
+pub use upkeep::{remove_ended_tokens, run_upkeep};
 pub use writer::Writer;
 
 use crate::{
@@ -51,14 +51,17 @@ pub struct Caller {
 impl Caller {
     /// rollcall itself, having asked an instance for its health.
     pub fn checker() -> Self {
-        let rights = Rights::All;
-        Self {
-            actor: "checker".into(),
-            origin: "checker".into(),
-            request_id: None,
-            idempotency: None,
-            rights,
-        }
+        Self::itself("checker")
+    }
+
+    /// rollcall itself, cleaning up.
+    pub fn upkeep() -> Self {
+        Self::itself("upkeep")
+    }
+
+    fn itself(part: &str) -> Self {
+        let (actor, origin, rights) = (part.into(), part.into(), Rights::All);
+        Self { actor, origin, request_id: None, idempotency: None, rights }
     }
 }
 

@@ -1,20 +1,28 @@
-//! What has to be done from time to time: remembering where this replica stands, and forgetting old keys.
+//! What has to be done from time to time: remembering where this replica stands, forgetting old idempotency keys, and
+//! taking away tokens that ended.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
+use chrono::TimeDelta;
 use tokio_util::sync::CancellationToken;
 
-use super::follower::Follower;
-use crate::store::{Database, Lane, StoreError, idempotency};
+use super::{Caller, Log, WriteError};
+use crate::{
+    domain::{Command, Refusal},
+    store::{Database, Lane, StoreError, idempotency},
+};
 
 const EVERY: Duration = Duration::from_secs(1);
-/// How often old idempotency keys are looked for, counted in turns.
+/// How often old idempotency keys and tokens are looked for, counted in turns.
 const FORGET_EVERY: u64 = 60;
+/// How long a token is still listed after its end.
+const TOKENS_KEPT: TimeDelta = TimeDelta::days(1);
 /// As `forget_idempotency_keys` has it.
 const FORGOTTEN_AT_ONCE: i64 = 1000;
 
 /// Runs until it is stopped, and then remembers once more.
-pub async fn run_upkeep(follower: Arc<Follower>, database: Database, stop: CancellationToken) {
+pub async fn run_upkeep(log: Log, database: Database, stop: CancellationToken) {
+    let follower = log.follower().clone();
     let mut lane = Lane::new(database);
     let mut written = None;
     for turn in 1_u64.. {
@@ -30,13 +38,14 @@ pub async fn run_upkeep(follower: Arc<Follower>, database: Database, stop: Cance
         if stopping {
             return;
         }
-        if turn % FORGET_EVERY == 0
-            && let Err(error) = forget(&mut lane).await
-        {
-            tracing::warn!(
-                error = crate::telemetry::chain(&error),
-                "old idempotency keys were not forgotten"
-            );
+        if turn % FORGET_EVERY == 0 {
+            if let Err(error) = forget(&mut lane).await {
+                tracing::warn!(
+                    error = crate::telemetry::chain(&error),
+                    "old idempotency keys were not forgotten"
+                );
+            }
+            remove_ended_tokens(&log).await;
         }
     }
 }
@@ -46,4 +55,26 @@ async fn forget(lane: &mut Lane) -> Result<(), StoreError> {
     while idempotency::forget_old(&mut connection).await? == FORGOTTEN_AT_ONCE {}
     lane.give_back(connection);
     Ok(())
+}
+
+/// Replicas may do so at the same time: whoever is first has done it.
+pub async fn remove_ended_tokens(log: &Log) {
+    let before = log.follower().now() - TOKENS_KEPT;
+    let snapshot = log.follower().view().snapshot();
+    let ended = snapshot.tokens().iter().filter(|token| !token.holds_at(before));
+    let commands: Vec<_> = ended
+        .take(usize::try_from(FORGOTTEN_AT_ONCE).unwrap_or(usize::MAX))
+        .map(|token| (Caller::upkeep(), Command::RevokeToken { id: token.id }))
+        .collect();
+    if commands.is_empty() {
+        return;
+    }
+    for result in log.write_all(commands).await {
+        match result {
+            Ok(_) | Err(WriteError::Refused(Refusal::NoSuchToken)) => {}
+            Err(error) => {
+                tracing::warn!(error = crate::telemetry::chain(&error), "a token that ended was not removed");
+            }
+        }
+    }
 }

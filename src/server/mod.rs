@@ -96,7 +96,7 @@ impl Server {
         let run = run_notifier(database.clone(), pen.written(), back.stop());
         back.spawn_after(&shaped, "notifier", run);
         back.spawn_after(&shaped, "listener", run_listener(database.clone(), follower.clone(), back.stop()));
-        back.spawn_after(&shaped, "upkeep", run_upkeep(follower.clone(), database.clone(), back.stop()));
+        back.spawn_after(&shaped, "upkeep", run_upkeep(log.clone(), database.clone(), back.stop()));
         let (followed, stop) = (database.clone(), back.stop());
         back.spawn_after(&shaped, "follower", async move { follower.run(followed, stop).await });
         let flusher = Flusher::new(liveness.clone(), view.clone(), replica, database.clone());

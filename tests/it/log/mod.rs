@@ -5,3 +5,4 @@ mod epochs;
 mod model;
 mod properties;
 mod replica;
+mod tokens;
