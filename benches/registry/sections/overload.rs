@@ -9,7 +9,8 @@
 //!
 //! What counts as done is a success within a second. The peak and ten times the load are measured in turn, and the
 //! figure is their ratio in a round. Heartbeats are those of all rounds together: a refused or late one is a missed one.
-//! Memory is the highest that the process ever had. What is done a second of CPU is told beside it: where others compute
+//! Connections cost something by themselves, whoever serves them: what bare hyper keeps of its own discoveries with ten
+//! times the connections is told beside it. Memory is the highest that the process ever had. What is done a second of CPU is told beside it: where others compute
 //! on the same cores, it is the steadier figure.
 
 use std::time::Duration;
@@ -17,9 +18,10 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::{
+    bodies,
     cores::Cores,
     crowd::{Counts, Crowd, Kind, Tally},
-    load::Wire,
+    load::{self, Amount, Wire},
     options::Options,
     place::Place,
     program::Program,
@@ -42,6 +44,8 @@ pub async fn overload(options: &Options, place: &Place, table: &mut Table) {
     let cores = Cores::share(&place.folder("data"));
     cores.measured();
     let registry = Program::rollcall(&place.url("overload"), &place.folder("overload"), &[]).await;
+    let address = registry.address.to_string();
+    let bare = Program::yardstick(&["bytes", &address, &SERVICES.to_string(), "none"]).await;
     cores.asking();
     let mut crowd = Crowd {
         address: registry.address,
@@ -61,7 +65,14 @@ pub async fn overload(options: &Options, place: &Place, table: &mut Table) {
     let enough = peaks.iter().position(|peak| *peak >= NEARLY * best).unwrap_or_default();
     let connections = LOADS[enough];
 
-    let (mut ratios, mut thrift) = (Vec::new(), Vec::new());
+    let (mut ratios, mut thrift, mut bares) = (Vec::new(), Vec::new(), Vec::new());
+    let hyper_keeps = || {
+        let rate = |connections| {
+            let amount = Amount::For(TURN);
+            load::run(bare.address, connections, amount, 0, &discovery).flawless().rate()
+        };
+        tokio::task::block_in_place(|| rate(TIMES * connections) / rate(connections))
+    };
     let (mut peaks, mut overs, mut latencies) = (Vec::new(), Vec::new(), Vec::new());
     let mut heartbeats = Counts::default();
     for round in 0..=options.rounds {
@@ -75,6 +86,7 @@ pub async fn overload(options: &Options, place: &Place, table: &mut Table) {
         }
         let (peak, over) = (peak.unwrap(), over.unwrap());
         if round > 0 {
+            bares.push(hyper_keeps());
             let signs = over.of(Kind::Heartbeat);
             heartbeats.asked += signs.asked;
             heartbeats.good += signs.good;
@@ -95,12 +107,19 @@ pub async fn overload(options: &Options, place: &Place, table: &mut Table) {
     table.rounds("ten times the load: goodput ÷ its peak", &ratios, Goal::AtLeast(0.9), details);
     let what = "the same a second of CPU, of server and database";
     table.rounds(what, &thrift, Goal::None, String::new());
+    let what = "bare hyper: discoveries with ten times the connections";
+    table.rounds(what, &bares, Goal::None, String::new());
     let share = heartbeats.good as f64 / heartbeats.asked as f64;
     let details = format!("{} of {}", heartbeats.good, heartbeats.asked);
     table.figure("the same: heartbeats answered", share, Goal::AtLeast(0.999), details);
     let memory = registry.highest_memory() / 1024.0 / 1024.0;
     table.figure("the same: highest memory, MB", memory, Goal::AtMost(MOST_MEMORY), String::new());
+    bare.stop().await;
     registry.stop().await;
+}
+
+fn discovery(number: u64, into: &mut Vec<u8>) {
+    bodies::get(&format!("/discover/service-{:06}", number % SERVICES), into);
 }
 
 async fn ids(registry: &Program) -> Vec<String> {
