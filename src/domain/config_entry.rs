@@ -58,6 +58,10 @@ impl Content {
         if let Some(place) = place_of_nul(&value) {
             return Err(format!("must not contain the character U+0000 (at {place})").into());
         }
+        // in a field that another of the same name hides
+        if escapes_nul(text) {
+            return Err(Fault::new("must not contain the character U+0000"));
+        }
         let raw =
             RawValue::from_string(text.trim().to_owned()).map_err(|error| Fault::from(error.to_string()))?;
         Ok(Self(raw.into()))
@@ -91,6 +95,18 @@ impl<'de> Deserialize<'de> for Content {
     }
 }
 
+/// Whether a JSON text has the character U+0000 in one of its strings: elsewhere there is no backslash.
+fn escapes_nul(text: &str) -> bool {
+    let mut rest = text;
+    while let Some((_, after)) = rest.split_once('\\') {
+        if after.starts_with("u0000") {
+            return true;
+        }
+        rest = after.get(1..).unwrap_or_default();
+    }
+    false
+}
+
 fn place_of_nul(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => text.contains('\0').then(String::new),
@@ -119,9 +135,11 @@ mod tests {
         assert_eq!(content.text(), text);
         assert_eq!(serde_json::to_string(&content).unwrap(), text);
         assert_eq!(serde_json::from_str::<Content>(text).unwrap(), content);
-        for bad in ["", "[]", "1", "null", "{", "{\"a\":1}x", r#"{"a":["b\u0000"]}"#, r#"{"\u0000":1}"#] {
+        let nul = [r#"{"a":["b\u0000"]}"#, r#"{"\u0000":1}"#, r#"{"a":"b\\\u0000","a":1}"#];
+        for bad in ["", "[]", "1", "null", "{", "{\"a\":1}x"].into_iter().chain(nul) {
             assert!(Content::parse(bad).is_err(), "{bad}");
         }
+        assert!(Content::parse(r#"{"a":"\\u0000"}"#).is_ok(), "a backslash and five letters");
         assert!(Content::parse(r#"{"a":["x","b\u0000"]}"#).unwrap_err().to_string().contains("/a/1"));
     }
 

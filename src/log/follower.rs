@@ -315,7 +315,10 @@ impl Follower {
         let loaded = self.load_and_compare(connection).await?;
         let marks = epoch::marks(connection, 0, loaded.cursor.revision, TRAIL, Patience::FRESH).await?;
         let mut place = self.lock();
-        if place.rebuilds != rebuilds {
+        let newer =
+            |known: &Cursor| known.epoch == loaded.cursor.epoch && known.revision > loaded.cursor.revision;
+        // somebody else did so, or has shown what came to the log since
+        if place.rebuilds != rebuilds || place.cursor.as_ref().is_some_and(newer) {
             return Ok(());
         }
         let old = self.view.snapshot();

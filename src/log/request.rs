@@ -38,6 +38,15 @@ impl Pending {
         Order { command: &self.command, caller: &self.caller, spec_text: self.spec_text.as_ref() }
     }
 
+    /// The bytes in it that there may be many of.
+    pub fn weight(&self) -> usize {
+        let content = match &self.command {
+            Command::PutConfig { content, .. } => content.text().len(),
+            _ => 0,
+        };
+        self.spec_text.as_ref().map_or(content, |text| text.get().len())
+    }
+
     /// For the writer, again before each attempt: whether the command is still wanted. From then on its caller does not
     /// know what becomes of it.
     pub fn take(&self) -> bool {

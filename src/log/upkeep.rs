@@ -69,12 +69,13 @@ pub async fn remove_ended_tokens(log: &Log) {
     if commands.is_empty() {
         return;
     }
-    for result in log.write_all(commands).await {
-        match result {
-            Ok(_) | Err(WriteError::Refused(Refusal::NoSuchToken)) => {}
-            Err(error) => {
-                tracing::warn!(error = crate::telemetry::chain(&error), "a token that ended was not removed");
-            }
-        }
+    let results = log.write_all(commands).await.into_iter();
+    let failures: Vec<_> = results
+        .filter_map(Result::err)
+        .filter(|error| !matches!(error, WriteError::Refused(Refusal::NoSuchToken)))
+        .collect();
+    if let Some(error) = failures.first() {
+        let (error, tokens) = (crate::telemetry::chain(error), failures.len());
+        tracing::warn!(error, tokens, "tokens that ended were not removed");
     }
 }

@@ -33,6 +33,9 @@ use ahead::{Ahead, Decided};
 
 /// Commands in one batch: a request with as many registrations as it may have fits into one.
 const LARGEST_BATCH: usize = 1024;
+/// Bytes of specifications and configurations in one batch, but for the last: it must arrive within the patience for its
+/// answer, over a slow link too.
+const HEAVIEST_BATCH: usize = 4 * 1024 * 1024;
 const MOST_TRIES: u32 = 8;
 const RETRY_FIRST: Duration = Duration::from_millis(20);
 const RETRY_AT_MOST: Duration = Duration::from_millis(500);
@@ -170,6 +173,10 @@ impl Writer {
         // A batch that the database refuses is halved until the guilty command stands alone.
         let mut parts = vec![first];
         while let Some((part, decided)) = parts.pop() {
+            // what comes after this batch comes after all of its parts
+            if let Some(Ahead { commands, .. }) = self.ahead.take() {
+                self.put_back(commands);
+            }
             if part.is_empty() {
                 continue;
             }
@@ -205,7 +212,13 @@ impl Writer {
                 Err(_) => break,
             }
         }
-        let take = self.again.len().min(LARGEST_BATCH);
+        let mut weight = 0;
+        let fits = |pending: &&Pending| {
+            let fits = weight < HEAVIEST_BATCH;
+            weight += pending.weight();
+            fits
+        };
+        let take = self.again.iter().take(LARGEST_BATCH).take_while(fits).count();
         self.again.drain(..take).collect()
     }
 
@@ -251,7 +264,7 @@ impl Writer {
             self.lane.give_back(connection);
             return Ok(());
         };
-        self.write(connection, &batch, snapshot, waiting).await
+        self.write(connection, &batch, snapshot, waiting, now).await
     }
 
     /// Answers the requests that were carried out before, under their idempotency keys, and gives back the others.

@@ -1,6 +1,6 @@
 //! What requests with an idempotency key came to.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -22,18 +22,38 @@ pub struct Kept {
     pub answer: String,
 }
 
+const MOST_LOOKS: u32 = 3;
+const LOOK_PAUSE: Duration = Duration::from_millis(10);
+
 /// The answers that are kept under `keys`, each by itself: one that this version cannot read concerns nobody else.
 pub async fn find(
     connection: &mut PgConnection,
     keys: &[&str],
     patience: Patience,
 ) -> Result<HashMap<String, Result<Kept, StoreError>>, StoreError> {
-    let rows = bounded(
+    let mut rows = read(connection, keys, patience).await?;
+    for _ in 0..MOST_LOOKS {
+        if !rows.iter().any(KeptRow::lacks_its_event) {
+            break;
+        }
+        // its partition was made a moment ago and is not known to this session yet
+        tokio::time::sleep(LOOK_PAUSE).await;
+        rows = read(connection, keys, patience).await?;
+    }
+    Ok(rows.into_iter().map(|row| (row.key.clone(), row.into_kept())).collect())
+}
+
+async fn read(
+    connection: &mut PgConnection,
+    keys: &[&str],
+    patience: Patience,
+) -> Result<Vec<KeptRow>, StoreError> {
+    bounded(
         patience.within(),
         sqlx::query_as!(
             KeptRow,
             r#"select k.key as "key!", k.fingerprint as "fingerprint!", k.revision as "revision!",
-                      k.answer as "answer!", e.time as "time?", e.kind as "kind?",
+                      k.answer as "answer!", k.changed as "changed!", e.time as "time?", e.kind as "kind?",
                       e.service as "service?", e.instance, e.actor as "actor?", e.data as "data?"
                from rollcall.idempotency_keys k
                left join rollcall.events e on k.changed and e.revision = k.revision
@@ -42,8 +62,7 @@ pub async fn find(
         )
         .fetch_all(connection),
     )
-    .await?;
-    Ok(rows.into_iter().map(|row| (row.key.clone(), row.into_kept())).collect())
+    .await
 }
 
 /// Keys are kept for a day. Forgets some of those that are older, and says how many.
@@ -60,6 +79,7 @@ struct KeptRow {
     fingerprint: Vec<u8>,
     answer: String,
     revision: i64,
+    changed: bool,
     time: Option<DateTime<Utc>>,
     kind: Option<String>,
     service: Option<String>,
@@ -69,7 +89,15 @@ struct KeptRow {
 }
 
 impl KeptRow {
+    fn lacks_its_event(&self) -> bool {
+        self.changed && self.kind.is_none()
+    }
+
     fn into_kept(self) -> Result<Kept, StoreError> {
+        if self.lacks_its_event() {
+            let reason = format!("the log lacks event {}", self.revision);
+            return Err(StoreError::Unreadable { table: "events", column: "revision", reason });
+        }
         let Self { fingerprint, answer, revision, time, kind, service, instance, actor, data, .. } = self;
         let event = match (time, kind, actor, data) {
             (Some(time), Some(kind), Some(actor), Some(data)) => {

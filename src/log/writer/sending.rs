@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::{Trouble, Writer, ahead::Ahead};
@@ -36,10 +37,11 @@ impl Writer {
         batch: &Batch,
         snapshot: Arc<Snapshot>,
         waiting: Vec<Waiting>,
+        now: DateTime<Utc>,
     ) -> Result<(), Trouble> {
         let began = Instant::now();
         // what it will come to is worked out while the database is at it, and what comes next decided on that
-        let (next, now) = (self.backlog(), self.follower.now());
+        let next = self.backlog();
         let foresee = async {
             let foreseen = Foreseen::of(batch, snapshot);
             let ahead = Ahead::decide(next, &foreseen.next, &batch.cursor, now);

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
 use rollcall::domain::{Command, ConfigKey, Content, Environment, Precondition, Row, ServiceName};
-use rollcall::log::{Caller, IdempotencyKey};
+use rollcall::log::{Caller, IdempotencyKey, WriteError};
+use sqlx::Executor as _;
 
 use super::replica::Replica;
 use crate::support::{Database, PATIENCE, wait_until};
@@ -69,4 +70,35 @@ async fn a_long_backlog_is_written_in_its_order() {
     }
     one.stop().await;
     other.stop().await;
+}
+
+/// One that the database refuses fails alone, and nothing that waits behind it is forgotten.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_that_is_refused_takes_nobody_along() {
+    let database = Database::fresh().await;
+    database
+        .connect()
+        .await
+        .execute(
+            "create function refuse() returns trigger language plpgsql as 'begin raise exception ''no''; end'; \
+             create trigger refuse before insert on rollcall.config_entries \
+             for each row when (new.service = 'refused') execute function refuse()",
+        )
+        .await
+        .unwrap();
+    let replica = Replica::start(&database);
+    let refused = |n: usize| n == 300 || n == 1000;
+    let commands: Vec<_> = (0..4000)
+        .map(|n| (caller(None), put(if refused(n) { "refused" } else { "taken" }, n % 500, n)))
+        .collect();
+    let answers = replica.log.write_all(commands).await;
+    for (n, answer) in answers.iter().enumerate() {
+        match answer {
+            Err(WriteError::Rejected) => assert!(refused(n), "{n}"),
+            Ok(_) => assert!(!refused(n), "{n}"),
+            other => panic!("{n}: {other:?}"),
+        }
+    }
+    replica.assert_one_truth().await;
+    replica.stop().await;
 }
