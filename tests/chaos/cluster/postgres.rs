@@ -243,6 +243,10 @@ impl Postgres {
         .await
     }
 
+    pub async fn runs(&self) -> bool {
+        !self.processes().await.is_empty()
+    }
+
     /// The first process before the others, so that it starts no further one meanwhile. None where the server does
     /// not run: the number in its lock file may be somebody else's by then.
     async fn processes(&self) -> Vec<i32> {

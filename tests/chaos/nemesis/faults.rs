@@ -124,9 +124,12 @@ impl Nemesis<'_> {
         // a table may have some room left
         sleep(fault.lasts.max(Duration::from_millis(300))).await;
         disk.release();
-        // its write-ahead log may have had no room: then it has ended, and whoever minds it starts it again
-        if self.cluster.database.accepting(Duration::from_millis(300)).await.is_none() {
-            self.cluster.database.start().await?;
+        // its write-ahead log may have had no room: then it gets over that by itself, or has ended, and whoever minds it
+        // starts it again
+        while self.cluster.database.accepting(Duration::from_millis(300)).await.is_none() {
+            if !self.cluster.database.runs().await {
+                self.cluster.database.start().await?;
+            }
         }
         self.database_answers().await
     }
