@@ -18,7 +18,8 @@ use crate::{
 const SERVICES: u64 = 1000;
 const AT_ONCE: u64 = 1000;
 const BULK_TURN: Duration = Duration::from_secs(2);
-const BULK_CONNECTIONS: usize = 4;
+/// So many that one batch is always being read while another is being written.
+const BULK_CONNECTIONS: usize = 8;
 
 /// Beside a transaction for each.
 pub async fn registrations(options: &Options, place: &Place, table: &mut Table) {
