@@ -58,6 +58,8 @@ pub struct Writer {
     resting: Vec<(Instant, Pending)>,
     /// What comes next, decided already.
     ahead: Option<Ahead>,
+    /// When somebody else was last found to have written the same.
+    contended: Option<Instant>,
     written: watch::Sender<Revision>,
     retry: Duration,
     stop: CancellationToken,
@@ -81,6 +83,7 @@ impl Writer {
             again: VecDeque::new(),
             resting: Vec::new(),
             ahead: None,
+            contended: None,
             written: watch::Sender::new(0),
             retry: RETRY_FIRST,
             stop,

@@ -171,14 +171,18 @@ pub async fn find(connection: &mut PgConnection, batch: Uuid) -> Result<Option<A
     }))
 }
 
-/// Writes a batch. That a new row's identity is free is hoped for at first: it costs less than looking it up.
+/// Writes a batch. Unless it is to be careful, that a new row's identity is free is hoped for at first, which costs less
+/// than looking it up. Where others write the same, it costs more: the batch is sent twice, and gets older.
 pub async fn append(
     connection: &mut PgConnection,
     writer: Writer,
     batch: &Batch,
+    careful: bool,
 ) -> Result<Appended, StoreError> {
-    match send(connection, writer, batch, false).await {
-        Err(StoreError::Statement(error)) if is_taken(&error) => send(connection, writer, batch, true).await,
+    match send(connection, writer, batch, careful).await {
+        Err(StoreError::Statement(error)) if !careful && is_taken(&error) => {
+            send(connection, writer, batch, true).await
+        }
         result => result,
     }
 }

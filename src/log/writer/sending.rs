@@ -29,6 +29,9 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(5);
 /// A command whose answer hangs on the outcome of its group.
 pub(super) type Waiting = (Pending, i32, Draft);
 
+/// How long after a conflict others are taken to write the same as this replica.
+const CAREFUL_FOR: Duration = Duration::from_secs(5);
+
 impl Writer {
     /// Appends, shows and answers.
     pub(super) async fn write(
@@ -133,7 +136,8 @@ impl Writer {
                 self.pause().await;
                 continue;
             };
-            match append(&mut open, pen, batch).await {
+            let careful = self.contended.is_some_and(|since| since.elapsed() < CAREFUL_FOR);
+            match append(&mut open, pen, batch, careful).await {
                 Ok(Appended::Done { outcomes, written: span }) => {
                     if let Some(since) = lost {
                         tracing::info!(batch = %batch.id, after = ?since.elapsed(), "the outcome of a batch became known");
@@ -219,11 +223,14 @@ impl Writer {
 
     /// A conflict means that somebody else has written in between. Where nobody has, rows were changed past the log.
     /// One over an idempotency key needs no event.
-    pub(super) fn explain(&self, batch: &Batch, outcomes: &[GroupOutcome], span: Option<&Span>) {
+    pub(super) fn explain(&mut self, batch: &Batch, outcomes: &[GroupOutcome], span: Option<&Span>) {
         let lost = |group: &i32| outcome_of(outcomes, *group) == GroupOutcome::Conflict;
         let keyed = |group: &i32| batch.keys.iter().any(|kept| kept.group == *group);
         for _ in (1..=batch.groups).filter(lost) {
             self.follower.metrics().conflict();
+        }
+        if outcomes.contains(&GroupOutcome::Conflict) {
+            self.contended = Some(Instant::now());
         }
         let conflicts = (1..=batch.groups).filter(lost).filter(|group| !keyed(group)).count();
         let nobody_wrote = match span {

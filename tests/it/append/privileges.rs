@@ -163,7 +163,7 @@ async fn a_caller_with_an_older_view_of_the_database_is_refused() {
         let batch = replica.draft().group().put(&config_key("guarded"), r#"{"n":1}"#).done();
         let set = format!("set default_transaction_isolation = '{level}'");
         replica.connection.execute(AssertSqlSafe(set)).await.unwrap();
-        let error = append(&mut replica.connection, replica.writer, &batch).await.unwrap_err();
+        let error = append(&mut replica.connection, replica.writer, &batch, false).await.unwrap_err();
         assert!(matches!(error, StoreError::Statement(_)), "{error:?}");
         assert!(error.is_refusal());
     }

@@ -65,7 +65,7 @@ impl Replica {
 
     /// Sends a batch, and stays where it is.
     pub async fn try_append(&mut self, batch: &Batch) -> Result<Appended, StoreError> {
-        append(&mut self.connection, self.writer, batch).await
+        append(&mut self.connection, self.writer, batch, false).await
     }
 
     pub async fn append(&mut self, batch: &Batch) -> (Vec<GroupOutcome>, Option<Span>) {
