@@ -43,7 +43,7 @@ impl Command {
     }
 
     /// Whether this is the specification in it.
-    pub fn has(&self, spec: Option<&Arc<Spec>>) -> bool {
+    pub fn specifies(&self, spec: Option<&Arc<Spec>>) -> bool {
         match (self, spec) {
             (
                 Self::RegisterInstance(RegisterInstance { spec: own, .. })

@@ -348,7 +348,7 @@ impl<'a> Planner<'a> {
         change: Change,
         Order { command, caller, spec_text }: Order<'_>,
     ) -> Verdict {
-        let spec_text = spec_text.filter(|_| command.has(change.spec()));
+        let spec_text = spec_text.filter(|_| command.specifies(change.spec()));
         // made of texts, numbers and JSON that was parsed: there is nothing in it that JSON cannot hold
         let data = change.data(spec_text.map(|text| &**text)).unwrap_or_default();
         let ordinal = i32::try_from(self.events.len()).unwrap_or(i32::MAX).saturating_add(1);

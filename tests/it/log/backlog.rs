@@ -8,7 +8,7 @@ use rollcall::log::{Caller, IdempotencyKey, WriteError};
 use sqlx::Executor as _;
 
 use super::replica::Replica;
-use crate::support::{Database, PATIENCE, wait_until};
+use crate::support::Database;
 
 const KEYS: usize = 30;
 const ROUNDS: usize = 120;
@@ -60,14 +60,7 @@ async fn a_long_backlog_is_written_in_its_order() {
         assert_eq!(versions.len(), KEYS);
         assert!(versions.values().all(|versions| *versions == expected), "{versions:?}");
     }
-    let head = one.folded().await.0.revision();
-    for replica in [&one, &other] {
-        wait_until(PATIENCE, "both have followed the log", async || {
-            (replica.view.snapshot().revision() == head).then_some(())
-        })
-        .await;
-        replica.assert_one_truth().await;
-    }
+    Replica::assert_agreement([&one, &other]).await;
     one.stop().await;
     other.stop().await;
 }

@@ -11,7 +11,7 @@ use super::{
     model::{Answer, Model, Op, answer, ops},
     replica::Replica,
 };
-use crate::support::{Database, PATIENCE, wait_until};
+use crate::support::Database;
 
 const CASES: u32 = 12;
 
@@ -82,14 +82,7 @@ fn two_replicas_end_with_one_truth() {
         for result in join_all(asked).await {
             answer(result);
         }
-        let head = one.folded().await.0.revision();
-        for replica in [&one, &other] {
-            wait_until(PATIENCE, "both have followed the log", async || {
-                (replica.view.snapshot().revision() == head).then_some(())
-            })
-            .await;
-            replica.assert_one_truth().await;
-        }
+        Replica::assert_agreement([&one, &other]).await;
         one.stop().await;
         other.stop().await;
     });

@@ -13,7 +13,7 @@ use rollcall::{
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Database, PATIENCE};
+use crate::support::{Database, PATIENCE, wait_until};
 
 pub struct Replica {
     pub log: Log,
@@ -96,6 +96,18 @@ impl Replica {
         let revisions: Vec<i64> = events.iter().map(|event| event.revision).collect();
         let expected: Vec<i64> = (1..=i64::try_from(events.len()).unwrap()).collect();
         assert_eq!(revisions, expected, "the log has no gap");
+    }
+
+    /// All have followed the log to its end, and each has one truth.
+    pub async fn assert_agreement<const N: usize>(replicas: [&Self; N]) {
+        let head = replicas[0].folded().await.0.revision();
+        for replica in replicas {
+            wait_until(PATIENCE, "it has followed the log", async || {
+                (replica.view.snapshot().revision() == head).then_some(())
+            })
+            .await;
+            replica.assert_one_truth().await;
+        }
     }
 
     pub async fn stop(self) {
