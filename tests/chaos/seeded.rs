@@ -3,6 +3,9 @@
 //! A bug is a patch in `bugs/`. The lines above the patch say what it is (`Bug:`), which run is to find it (`Run:`)
 //! and which check it does not get past (`Check:`, the beginning of its name, or of some names with `|` between). The
 //! same run without the bug must pass, else it proves nothing.
+//!
+//! `append` is made anew by one migration after the other. A patch names it as `migrations/append.sql`, which stands for
+//! the newest: a bug in an older one would be in nobody's way.
 
 use std::{
     collections::BTreeMap,
@@ -231,8 +234,52 @@ fn apply(tree: &Path, bug: &Bug, only_check: bool) -> Result<(), String> {
     let mut command = Command::new("git");
     // else a repository around this folder decides what the paths of the patch mean
     command.current_dir(tree).env("GIT_CEILING_DIRECTORIES", tree.parent().unwrap_or(tree));
-    command.args(["apply", "-C1"]).args(only_check.then_some("--check")).arg(&bug.patch);
-    run_program(&mut command).map(drop).map_err(|error| format!("{}: {error}", bug.name))
+    let of_bug = |error: String| format!("{}: {error}", bug.name);
+    let patch = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}.patch", bug.name));
+    let text = resolved(tree, bug).map_err(of_bug)?;
+    fs::write(&patch, text).map_err(|error| of_bug(error.to_string()))?;
+    command.args(["apply", "-C1"]).args(only_check.then_some("--check")).arg(&patch);
+    run_program(&mut command).map(drop).map_err(of_bug)
+}
+
+const APPEND: &str = "migrations/append.sql";
+
+/// The patch with the names of the files that it is about. An error where it changes a function that a later migration
+/// makes anew.
+fn resolved(tree: &Path, bug: &Bug) -> Result<String, String> {
+    let migrations = migrations(tree)?;
+    let text = fs::read_to_string(&bug.patch).map_err(|error| error.to_string())?;
+    let newest = migrations.iter().rev().find(|(_, sql)| sql.contains("function append("));
+    let (newest, _) = newest.ok_or("no migration makes append")?;
+    let text = text.replace(APPEND, &format!("migrations/{newest}"));
+    for section in text.split("\n--- a/migrations/").skip(1) {
+        let (file, section) = section.split_once('\n').unwrap_or((section, ""));
+        let Some(at) = migrations.iter().position(|(name, _)| name == file) else { continue };
+        let ([.., (_, sql)], later) = migrations.split_at(at + 1) else { continue };
+        for hunk in section.split("\n@@ ").skip(1) {
+            let begins = hunk.lines().skip(1).filter_map(|line| line.strip_prefix([' ', '-']));
+            let before: String = begins.take(2).map(|line| format!("{line}\n")).collect();
+            let Some(place) = sql.find(&before) else { continue };
+            let function = sql[..place + before.len()].rsplit_once("function ").map(|(_, rest)| rest);
+            let Some((name, _)) = function.and_then(|rest| rest.split_once('(')) else { continue };
+            if let Some((by, _)) = later.iter().find(|(_, sql)| sql.contains(&format!("function {name}("))) {
+                return Err(format!("changes {name} in {file}, which {by} makes anew"));
+            }
+        }
+    }
+    Ok(text)
+}
+
+/// The names and the texts of all migrations, in their order.
+fn migrations(tree: &Path) -> Result<Vec<(String, String)>, String> {
+    let files = fs::read_dir(tree.join("migrations")).map_err(|error| error.to_string())?;
+    let mut migrations = Vec::new();
+    for file in files.flatten() {
+        let sql = fs::read_to_string(file.path()).map_err(|error| error.to_string())?;
+        migrations.push((file.file_name().to_string_lossy().into_owned(), sql));
+    }
+    migrations.sort();
+    Ok(migrations)
 }
 
 fn is_release() -> bool {
