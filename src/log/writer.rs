@@ -267,7 +267,7 @@ impl Writer {
             self.lane.give_back(connection);
             return Ok(());
         };
-        self.write(connection, &batch, snapshot, waiting, now).await
+        self.write(connection, Arc::new(batch), snapshot, waiting, now).await
     }
 
     /// Answers the requests that were carried out before, under their idempotency keys, and gives back the others.

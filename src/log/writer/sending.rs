@@ -29,6 +29,9 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(5);
 /// A command whose answer hangs on the outcome of its group.
 pub(super) type Waiting = (Pending, i32, Draft);
 
+/// So many events and commands are worth the way to another thread and back.
+const LARGE: usize = 128;
+
 /// How long after a conflict others are taken to write the same as this replica.
 const CAREFUL_FOR: Duration = Duration::from_secs(5);
 
@@ -37,7 +40,7 @@ impl Writer {
     pub(super) async fn write(
         &mut self,
         connection: Connection,
-        batch: &Batch,
+        batch: Arc<Batch>,
         snapshot: Arc<Snapshot>,
         waiting: Vec<Waiting>,
         now: DateTime<Utc>,
@@ -45,11 +48,8 @@ impl Writer {
         let began = Instant::now();
         // what it will come to is worked out while the database is at it, and what comes next decided on that
         let next = self.backlog();
-        let foresee = async {
-            let foreseen = Foreseen::of(batch, snapshot);
-            let ahead = Ahead::decide(next, &foreseen.next, &batch.cursor, now);
-            (foreseen, ahead)
-        };
+        let foresee = foresee(batch.clone(), snapshot, next, now);
+        let batch = &*batch;
         let ((connection, end), (foreseen, ahead)) =
             tokio::join!(self.append_surely(connection, batch), foresee);
         let as_foreseen = matches!(
@@ -245,6 +245,29 @@ impl Writer {
 }
 
 /// Whether a batch came to the log right after the state that it was decided on.
+/// What the batch will come to, and what is decided on that. Large ones are worked out on another thread: the batch has
+/// more bytes than the socket takes at once, and the database would wait for the rest of them.
+async fn foresee(
+    batch: Arc<Batch>,
+    snapshot: Arc<Snapshot>,
+    next: Vec<Pending>,
+    now: DateTime<Utc>,
+) -> (Foreseen, Option<Ahead>) {
+    let is_large = batch.events.len() + next.len() >= LARGE;
+    let work = move || {
+        let foreseen = Foreseen::of(&batch, snapshot);
+        let ahead = Ahead::decide(next, &foreseen.next, &batch.cursor, now);
+        (foreseen, ahead)
+    };
+    if !is_large {
+        return work();
+    }
+    match tokio::task::spawn_blocking(work).await {
+        Ok(foreseen) => foreseen,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
 fn follows(before: &Cursor, span: &Span) -> bool {
     span.from == before.revision + 1 && span.epoch == before.epoch
 }
