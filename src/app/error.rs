@@ -17,6 +17,9 @@ pub enum AppError {
     Forbidden { resource: Resource, action: Action },
     #[error("a token cannot allow more than whoever makes it may do himself")]
     MoreThanOwn,
+    /// The place of the check among those of the instance.
+    #[error("script checks are off here (ROLLCALL_CHECK_SCRIPTS)")]
+    ScriptsOff { check: usize },
     #[error("the database cannot be reached")]
     Unavailable,
     #[error("the database has not answered in time; whether the change was made is not known")]

@@ -1,24 +1,21 @@
 //! Use cases of service instances.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{App, AppError, Caller, Consistency, Snapshot, Written, permit, reads::LANE_PATIENCE};
+use super::{App, AppError, Caller, Written, permit, reads::LANE_PATIENCE};
 use crate::{
     domain::{
-        Action, Cause, Command, Instance, InstanceId, Precondition, Refusal, Resource, Row, ServiceName,
-        State, Status,
-        registry::{RegisterInstance, ReportHealth, UpdateInstance},
+        Action, Command, Instance, InstanceId, Precondition, Refusal, Resource, Row, ServiceName, Spec,
+        check::{Check, Kind},
+        registry::{RegisterInstance, UpdateInstance},
     },
     liveness::Known,
     log::Outcome,
     store::{Patience, StoreError, idempotency},
 };
-
-/// How often the poll of a service that gave no interval comes.
-pub const POLL_INTERVAL: Duration = Duration::from_secs(30);
 
 /// An instance with what is known of it outside the log.
 #[derive(Clone, Debug)]
@@ -28,36 +25,19 @@ pub struct Shown {
 }
 
 impl Shown {
-    /// Failures in a row, those included that changed nothing any more.
+    /// The most failures in a row of any check, those included that changed nothing any more.
     pub fn failures(&self) -> i64 {
-        let health = self.instance.health;
-        let beyond = if self.known.changes == health.changes { self.known.failures } else { 0 };
-        i64::from(health.failures) + beyond
+        let beyond = match self.instance.health.states() {
+            [only] if only.changes == self.known.changes => self.known.failures,
+            // those of checks that have names are told check by check
+            _ => 0,
+        };
+        i64::from(self.instance.health.failures()) + beyond
     }
 
     pub fn last_seen(&self) -> DateTime<Utc> {
         self.known.last_seen.unwrap_or(self.instance.registered_at).max(self.instance.registered_at)
     }
-}
-
-/// The health of one instance, check by check.
-#[derive(Clone, Debug)]
-pub struct Health {
-    pub shown: Shown,
-    pub checks: Vec<CheckDetail>,
-}
-
-#[derive(Clone, Debug)]
-pub struct CheckDetail {
-    pub id: &'static str,
-    pub kind: &'static str,
-    pub target: String,
-    pub status: Status,
-    pub output: Option<Arc<str>>,
-    pub latency_ms: Option<f32>,
-    pub failures: i64,
-    pub last_run_at: Option<DateTime<Utc>>,
-    pub next_run_at: Option<DateTime<Utc>>,
 }
 
 impl App {
@@ -73,6 +53,7 @@ impl App {
         load: Option<f32>,
     ) -> Result<Written<Shown>, AppError> {
         permit(&caller.rights, Resource::Service, Action::Write, command.service.as_str())?;
+        self.permit_checks(&command.spec)?;
         let outcome = self.0.log.write(caller.clone(), Command::RegisterInstance(command)).await?;
         self.registered(outcome, load)
     }
@@ -86,7 +67,9 @@ impl App {
         let mut results = Vec::with_capacity(commands.len());
         let (mut sent, mut orders) = (Vec::new(), Vec::new());
         for (index, command, load) in commands {
-            match permit(&caller.rights, Resource::Service, Action::Write, command.service.as_str()) {
+            let permitted =
+                permit(&caller.rights, Resource::Service, Action::Write, command.service.as_str());
+            match permitted.and_then(|()| self.permit_checks(&command.spec)) {
                 Ok(()) => {
                     sent.push((index, load));
                     orders.push((caller.of_item(index), Command::RegisterInstance(command)));
@@ -125,8 +108,18 @@ impl App {
         command: UpdateInstance,
         load: Option<f32>,
     ) -> Result<Written<Shown>, AppError> {
+        self.permit_checks(&command.spec)?;
         let outcome = self.0.log.write(caller.clone(), Command::UpdateInstance(command)).await?;
         self.seen_row(outcome, load)
+    }
+
+    /// Programs are run where the operator has said which.
+    fn permit_checks(&self, spec: &Spec) -> Result<(), AppError> {
+        let runs = |check: &Arc<Check>| check.ask.kind() == Kind::Script;
+        match spec.listed().iter().position(runs).filter(|_| !self.0.scripts) {
+            Some(check) => Err(AppError::ScriptsOff { check }),
+            None => Ok(()),
+        }
     }
 
     /// What a request with an idempotency key came to when it was carried out before. A door asks where it would
@@ -175,129 +168,31 @@ impl App {
         Ok(Written { revision: outcome.revision, changed: outcome.event.is_some(), value: () })
     }
 
-    /// What somebody says of an instance's health. It counts as a result of the instance's own check.
-    pub async fn report_health(
-        &self,
-        caller: &Caller,
-        id: InstanceId,
-        healthy: bool,
-        output: Option<Arc<str>>,
-    ) -> Result<Written<Shown>, AppError> {
-        let report = ReportHealth { id, healthy, cause: Cause::Report, output: output.clone(), judged: None };
-        let at = self.now();
-        let outcome = self.0.log.write(caller.clone(), Command::ReportHealth(report)).await?;
-        if !outcome.recalled {
-            self.0.liveness.checked(id, at, None, output.as_deref());
-            self.count_repeated_failure(&outcome, id, healthy);
-        }
-        self.seen_row(outcome, None)
-    }
-
-    /// The result of asking an instance. `judged` is the URL that was asked.
-    pub async fn checked(&self, id: InstanceId, judged: &str, result: CheckResult) -> Result<(), AppError> {
-        let CheckResult { healthy, latency, output } = result;
-        let latency_ms = latency.as_secs_f32() * 1000.0;
-        let Some(instance) = State::instance(&*self.snapshot()?, id) else { return Ok(()) };
-        if instance.spec.poll_url().as_deref() != Some(judged) {
-            return Ok(());
-        }
-        self.0.metrics.checked(instance.service.as_str(), latency.as_secs_f64());
-        let at = self.now();
-        self.0.liveness.checked(id, at, Some(latency_ms), output.as_deref());
-        if healthy {
-            self.0.liveness.seen(id, at, None);
-            if instance.health.status == Status::Healthy && instance.health.failures == 0 {
-                return Ok(());
-            }
-        }
-        let report = ReportHealth { id, healthy, cause: Cause::Check, output, judged: Some(judged.into()) };
-        let outcome = self.0.log.write(Caller::checker(), Command::ReportHealth(report)).await?;
-        let still_asked_there = matches!(
-            &outcome.row,
-            Some(Row::Instance(instance)) if instance.spec.poll_url().as_deref() == Some(judged)
-        );
-        if still_asked_there {
-            self.count_repeated_failure(&outcome, id, healthy);
-        }
-        if let Some(event) = &outcome.event {
-            tracing::info!(
-                service_name = event.change.service().map(ServiceName::as_str),
-                service_id = %id,
-                healthy,
-                event_type = event.change.kind(),
-                "Service health changed"
-            );
-        }
-        Ok(())
-    }
-
-    /// A failure beyond the one that made the instance unhealthy changes no row, and is counted all the same.
-    fn count_repeated_failure(&self, outcome: &Outcome, id: InstanceId, healthy: bool) {
-        if let (false, None, Some(Row::Instance(instance))) = (healthy, &outcome.event, &outcome.row)
-            && instance.health.status == Status::Unhealthy
-        {
-            self.0.liveness.failed(id, instance.health);
-        }
-    }
-
-    /// A sign of life, in memory. An instance that is not known here may have registered elsewhere a moment ago.
-    pub async fn heartbeat(&self, id: InstanceId, load: Option<f32>) -> Result<(), AppError> {
-        let known = |snapshot: Arc<Snapshot>| State::instance(&*snapshot, id).is_some();
-        if !known(self.snapshot()?) && !known(self.snapshot_at(Consistency::Strong).await?) {
-            return Err(Refusal::NoSuchInstance.into());
-        }
-        self.0.liveness.seen(id, self.now(), load);
-        Ok(())
-    }
-
     pub fn shown(&self, instance: Arc<Instance>) -> Shown {
         let known = self.0.liveness.known(instance.id);
         Shown { instance, known }
     }
 
-    /// When an instance was last checked, or reported on.
-    pub fn last_check(&self, id: InstanceId) -> Option<DateTime<Utc>> {
-        self.0.liveness.known(id).last_check
+    pub(super) fn seen_row(&self, outcome: Outcome, load: Option<f32>) -> Result<Written<Shown>, AppError> {
+        if let Some(Row::Instance(instance)) = &outcome.row
+            // that it has just registered is in its row
+            && !outcome.recalled
+            && (!outcome.created || load.is_some())
+        {
+            self.0.liveness.seen(instance.id, self.now(), load);
+        }
+        self.found_row(outcome)
     }
 
-    pub fn health(&self, id: InstanceId) -> Result<Health, AppError> {
-        let instance = State::instance(&*self.snapshot()?, id).ok_or(Refusal::NoSuchInstance)?;
-        let shown = self.shown(instance);
-        let interval = TimeDelta::from_std(POLL_INTERVAL).unwrap_or_default();
-        let checks = shown.instance.spec.poll_url().map(|target| CheckDetail {
-            id: "http",
-            kind: "http",
-            target,
-            status: shown.instance.health.status,
-            output: shown.known.output.clone(),
-            latency_ms: shown.known.latency_ms,
-            failures: shown.failures(),
-            last_run_at: shown.known.last_check,
-            next_run_at: shown.known.last_check.map(|at| at + interval),
-        });
-        Ok(Health { checks: checks.into_iter().collect(), shown })
-    }
-
-    fn seen_row(&self, outcome: Outcome, load: Option<f32>) -> Result<Written<Shown>, AppError> {
+    /// The instance as a write left it, which nobody else was heard of by.
+    pub(super) fn found_row(&self, outcome: Outcome) -> Result<Written<Shown>, AppError> {
         let Some(Row::Instance(instance)) = outcome.row else {
             return Err(Refusal::NoSuchInstance.into());
         };
-        // that it has just registered is in its row
-        if !outcome.recalled && (!outcome.created || load.is_some()) {
-            self.0.liveness.seen(instance.id, self.now(), load);
-        }
         Ok(Written {
             revision: outcome.revision,
             changed: outcome.event.is_some(),
             value: self.shown(instance),
         })
     }
-}
-
-/// What asking an instance came to.
-#[derive(Clone, Debug)]
-pub struct CheckResult {
-    pub healthy: bool,
-    pub latency: Duration,
-    pub output: Option<Arc<str>>,
 }

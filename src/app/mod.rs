@@ -2,9 +2,12 @@
 
 mod config;
 mod error;
+mod health;
 mod history;
 mod instances;
+mod leases;
 mod metrics;
+mod overrides;
 mod reads;
 mod status;
 mod tokens;
@@ -13,8 +16,10 @@ mod who;
 use std::sync::{Arc, atomic::AtomicBool};
 
 pub use error::AppError;
+pub use health::{CheckDetail, CheckResult, Health};
 pub use history::{EventQuery, EventRecord, Verification};
-pub use instances::{CheckDetail, CheckResult, Health, POLL_INTERVAL, Shown};
+pub use instances::Shown;
+pub use leases::Lease;
 pub use reads::Consistency;
 pub use status::Readiness;
 pub use tokens::{NewToken, Secret};
@@ -39,6 +44,8 @@ struct Parts {
     lanes: Lanes,
     metrics: Metrics,
     auth: Auth,
+    /// Whether instances may have checks that run programs.
+    scripts: bool,
     stopping: AtomicBool,
 }
 
@@ -50,9 +57,10 @@ impl App {
         lanes: Lanes,
         metrics: Metrics,
         auth: Auth,
+        scripts: bool,
     ) -> Self {
         let stopping = AtomicBool::new(false);
-        let app = Self(Arc::new(Parts { view, log, liveness, lanes, metrics, auth, stopping }));
+        let app = Self(Arc::new(Parts { view, log, liveness, lanes, metrics, auth, scripts, stopping }));
         app.register_metrics();
         app
     }

@@ -1,4 +1,4 @@
-//! When each instance is to be asked next.
+//! When each check is to run next.
 
 use std::{
     collections::HashMap,
@@ -9,37 +9,54 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use futures_util::StreamExt;
+use smallvec::SmallVec;
 use tokio_util::time::{DelayQueue, delay_queue};
 
 use crate::{
-    app::{App, Difference, POLL_INTERVAL, Snapshot},
-    domain::{Instance, InstanceId},
+    app::{App, Difference, Snapshot},
+    domain::{Instance, InstanceId, Judged, check::Kind},
+    probe::Line,
 };
 
 /// A new instance is asked about a second after it registered.
 const FIRST_AFTER: Duration = Duration::from_secs(1);
 
+/// Numbers the targets; none is used again.
+pub(super) type TargetNo = u64;
+
 #[derive(Default)]
 pub(super) struct Schedule {
     followed: Option<Arc<Snapshot>>,
-    queue: DelayQueue<InstanceId>,
-    targets: HashMap<InstanceId, Target>,
+    queue: DelayQueue<TargetNo>,
+    targets: HashMap<TargetNo, Target>,
+    of_instance: HashMap<InstanceId, SmallVec<[TargetNo; 1]>>,
+    last: TargetNo,
 }
 
 struct Target {
-    url: Arc<str>,
+    instance: InstanceId,
+    judged: Arc<Judged>,
+    /// Its connection and the like, while no check of it is under way.
+    line: Line,
     /// None while a check of it is under way.
     waiting: Option<delay_queue::Key>,
-    /// Whether it is to be asked elsewhere than at its last check.
-    moved: bool,
+    /// Whether it is another one than at its last run.
+    is_new: bool,
+    /// Whether it has found its place in the interval.
+    is_spread: bool,
+    /// When its last check ended here.
+    ended: Option<DateTime<Utc>>,
 }
 
-/// An instance whose time has come.
+/// A check whose time has come.
 pub(super) struct Due {
-    pub id: InstanceId,
-    pub url: Arc<str>,
-    /// What was learnt elsewhere does not count here.
-    pub moved: bool,
+    pub no: TargetNo,
+    pub instance: InstanceId,
+    pub judged: Arc<Judged>,
+    pub line: Line,
+    /// What was learnt of another target does not count here.
+    pub is_new: bool,
+    ended: Option<DateTime<Utc>>,
 }
 
 impl Schedule {
@@ -53,92 +70,174 @@ impl Schedule {
         let is_first = old.epoch() == 0;
         snapshot.differences_to(&old, |difference| match difference {
             Difference::Added(instance) => {
-                let wait = if is_first { wait_at_start(instance, app) } else { FIRST_AFTER };
-                self.plan(instance, wait);
+                for (place, judged) in asked(instance) {
+                    let wait =
+                        if is_first { wait_at_start(instance, place, &judged, app) } else { FIRST_AFTER };
+                    self.plan(instance.id, judged, wait);
+                }
             }
             Difference::Changed(instance) => self.replan(instance),
             Difference::Gone(id) => self.remove(id),
         });
     }
 
-    /// The next instance to be asked. Waits while there is none.
+    /// The next check to run. Waits while there is none.
     pub async fn next(&mut self) -> Option<Due> {
         loop {
             let Some(expired) = self.queue.next().await else {
                 return std::future::pending().await;
             };
-            let id = expired.into_inner();
-            if let Some(target) = self.targets.get_mut(&id) {
+            let no = expired.into_inner();
+            if let Some(target) = self.targets.get_mut(&no) {
                 target.waiting = None;
-                let moved = std::mem::take(&mut target.moved);
-                return Some(Due { id, url: target.url.clone(), moved });
+                return Some(Due {
+                    no,
+                    instance: target.instance,
+                    judged: target.judged.clone(),
+                    line: std::mem::take(&mut target.line),
+                    is_new: std::mem::take(&mut target.is_new),
+                    ended: target.ended,
+                });
             }
         }
     }
 
-    /// A check has ended.
-    pub fn again(&mut self, id: InstanceId) {
-        let moved = self.targets.get(&id).is_some_and(|target| target.moved);
-        self.put_off(id, if moved { FIRST_AFTER } else { POLL_INTERVAL });
+    /// A check has ended. `line` is what it keeps for the next time.
+    pub fn again(&mut self, no: TargetNo, line: Line, now: DateTime<Utc>) {
+        let Some(target) = self.targets.get_mut(&no) else { return };
+        target.ended = Some(now);
+        let interval = target.judged.check.interval;
+        let wait = if target.is_new {
+            FIRST_AFTER.min(interval)
+        } else if target.is_spread {
+            interval
+        } else {
+            // those that registered together part, each to a place of its own
+            target.is_spread = true;
+            interval / 2 + share(no, interval / 2)
+        };
+        if !target.is_new {
+            target.line = line;
+        }
+        self.put_off(no, wait);
     }
 
-    pub fn put_off(&mut self, id: InstanceId, wait: Duration) {
-        if let Some(target) = self.targets.get_mut(&id)
+    pub fn put_off(&mut self, no: TargetNo, wait: Duration) {
+        if let Some(target) = self.targets.get_mut(&no)
             && target.waiting.is_none()
         {
-            target.waiting = Some(self.queue.insert(id, wait));
+            target.waiting = Some(self.queue.insert(no, wait));
         }
     }
 
-    fn plan(&mut self, instance: &Instance, wait: Duration) {
-        let Some(url) = instance.spec.poll_url() else { return };
-        let waiting = Some(self.queue.insert(instance.id, wait));
-        self.targets.insert(instance.id, Target { url: url.into(), waiting, moved: false });
+    fn plan(&mut self, instance: InstanceId, judged: Judged, wait: Duration) {
+        self.last += 1;
+        let no = self.last;
+        let waiting = Some(self.queue.insert(no, wait.min(judged.check.interval)));
+        let judged = Arc::new(judged);
+        let target = Target {
+            instance,
+            judged,
+            line: Line::default(),
+            waiting,
+            is_new: false,
+            is_spread: false,
+            ended: None,
+        };
+        self.targets.insert(no, target);
+        self.of_instance.entry(instance).or_default().push(no);
     }
 
-    /// An instance that is to be asked elsewhere now is asked soon; any other change leaves its turn as it is.
+    /// A check that asks something else now is run soon; any other change leaves its turn as it is.
     fn replan(&mut self, instance: &Instance) {
-        let url = instance.spec.poll_url();
-        match (self.targets.get_mut(&instance.id), url) {
-            (Some(target), Some(url)) if *target.url != *url => {
-                target.url = url.into();
-                target.moved = true;
+        let mut left = self.of_instance.remove(&instance.id).unwrap_or_default();
+        let mut kept = SmallVec::new();
+        let mut fresh = Vec::new();
+        for (_, judged) in asked(instance) {
+            let same = |no: &TargetNo| {
+                self.targets.get(no).is_some_and(|target| target.judged.check.id == judged.check.id)
+            };
+            let Some(place) = left.iter().position(same) else {
+                fresh.push(judged);
+                continue;
+            };
+            let no = left.swap_remove(place);
+            kept.push(no);
+            if let Some(target) = self.targets.get_mut(&no)
+                && *target.judged != judged
+            {
+                let soon = FIRST_AFTER.min(judged.check.interval);
+                target.judged = Arc::new(judged);
+                target.line = Line::default();
+                target.is_new = true;
                 if let Some(key) = &target.waiting {
-                    self.queue.reset(key, FIRST_AFTER);
+                    self.queue.reset(key, soon);
                 }
             }
-            (None, Some(_)) => self.plan(instance, FIRST_AFTER),
-            (Some(_), None) => self.remove(instance.id),
-            _ => {}
         }
+        if !kept.is_empty() {
+            self.of_instance.insert(instance.id, kept);
+        }
+        for judged in fresh {
+            self.plan(instance.id, judged, FIRST_AFTER);
+        }
+        self.forget(&left);
     }
 
     fn remove(&mut self, id: InstanceId) {
-        if let Some(key) = self.targets.remove(&id).and_then(|target| target.waiting) {
-            self.queue.remove(&key);
+        let gone = self.of_instance.remove(&id).unwrap_or_default();
+        self.forget(&gone);
+    }
+
+    fn forget(&mut self, gone: &[TargetNo]) {
+        for no in gone {
+            if let Some(key) = self.targets.remove(no).and_then(|target| target.waiting) {
+                self.queue.remove(&key);
+            }
         }
     }
 }
 
-/// How long an instance that was reported on since its check was planned need not be asked.
+/// What of an instance is to be asked, with its place among its checks.
+fn asked(instance: &Instance) -> impl Iterator<Item = (usize, Judged)> {
+    let spec = &instance.spec;
+    spec.checks()
+        .into_iter()
+        .enumerate()
+        .filter(|(_, check)| check.ask.kind() != Kind::Ttl)
+        .map(|(place, check)| (place, Judged { check, host: spec.host.clone(), port: spec.port }))
+}
+
+/// How long a check that was reported on since it was planned need not be run.
 pub(super) fn wait_after_report(due: &Due, app: &App) -> Option<Duration> {
-    let last = app.last_check(due.id)?;
+    let last = app.last_check_of(due.instance, &due.judged)?;
+    if due.ended.is_some_and(|ended| last <= ended) {
+        return None;
+    }
     // a check in the future tells of clocks, not of checks
     let since = (app.now() - last).to_std().ok()?;
     // a planned check comes a whole interval after the last one, give or take the clocks' grain
-    POLL_INTERVAL.checked_sub(since).filter(|wait| *wait > Duration::from_millis(250))
+    let interval = due.judged.check.interval;
+    let grain = Duration::from_millis(250).min(interval / 2);
+    interval.checked_sub(since).filter(|wait| *wait > grain)
 }
 
-/// After a start every instance would be due at once. Those that were checked keep their turn, new ones are asked
+/// After a start every check would be due at once. Those that were run keep their turn, those of new instances are run
 /// soon, and the rest is spread over the interval.
-fn wait_at_start(instance: &Instance, app: &App) -> Duration {
+fn wait_at_start(instance: &Instance, place: usize, judged: &Judged, app: &App) -> Duration {
+    let interval = judged.check.interval;
     let since = |at: DateTime<Utc>| (app.now() - at).to_std().unwrap_or_default();
-    if let Some(wait) = app.last_check(instance.id).and_then(|at| POLL_INTERVAL.checked_sub(since(at))) {
+    if let Some(wait) = app.last_check(instance, place).and_then(|at| interval.checked_sub(since(at))) {
         return wait;
     }
-    if since(instance.registered_at) < POLL_INTERVAL {
+    if since(instance.registered_at) < interval {
         return FIRST_AFTER;
     }
-    let interval = u64::try_from(POLL_INTERVAL.as_millis()).unwrap_or(1).max(1);
-    Duration::from_millis(BuildHasherDefault::<DefaultHasher>::default().hash_one(instance.id) % interval)
+    share(instance.id, interval)
+}
+
+/// A part of a time, always the same one for the same thing.
+fn share(of: impl std::hash::Hash, time: Duration) -> Duration {
+    let time = u64::try_from(time.as_millis()).unwrap_or(1).max(1);
+    Duration::from_millis(BuildHasherDefault::<DefaultHasher>::default().hash_one(of) % time)
 }

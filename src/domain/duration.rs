@@ -1,6 +1,6 @@
 //! Durations as people write them: 300ms, 10s, 1m30s, 12h, 7d.
 
-use std::time::Duration;
+use std::{fmt::Write as _, time::Duration};
 
 use super::fault::Fault;
 
@@ -27,9 +27,73 @@ pub fn parse(text: &str) -> Result<Duration, Fault> {
     if text.is_empty() { Err(HELP) } else { Ok(Duration::from_millis(millis)) }
 }
 
+/// The shortest text that says the same.
+pub fn text(duration: Duration) -> String {
+    let mut millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let mut text = String::new();
+    for (unit, size) in UNITS.into_iter().rev() {
+        if millis >= size {
+            let _infallible = write!(text, "{}{unit}", millis / size);
+            millis %= size;
+        }
+    }
+    if text.is_empty() { "0s".to_owned() } else { text }
+}
+
+/// For serde: a duration as its text.
+pub mod as_text {
+    use std::{borrow::Cow, time::Duration};
+
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&super::text(*duration))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        super::parse(&Cow::<str>::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
+/// The same where there may be none.
+pub mod as_optional_text {
+    use std::{borrow::Cow, time::Duration};
+
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub fn serialize<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+        match duration {
+            Some(duration) => serializer.serialize_str(&super::text(*duration)),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+        let text = Option::<Cow<str>>::deserialize(deserializer)?;
+        text.map(|text| super::parse(&text).map_err(D::Error::custom)).transpose()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_duration_leads_to_its_shortest_text_and_back() {
+        for (millis, expected) in [
+            (0, "0s"),
+            (300, "300ms"),
+            (10_000, "10s"),
+            (60_000, "1m"),
+            (90_500, "1m30s500ms"),
+            (3_600_000, "1h"),
+            (90_061_001, "1d1h1m1s1ms"),
+        ] {
+            let duration = Duration::from_millis(millis);
+            assert_eq!(text(duration), expected);
+            assert_eq!(parse(expected), Ok(duration));
+        }
+    }
 
     #[test]
     fn durations_are_read_as_people_write_them() {

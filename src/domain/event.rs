@@ -9,10 +9,12 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use super::{
+    check::CheckId,
     config_entry::{ConfigKey, Content},
-    health::{Cause, Health, Status},
+    health::{Cause, CheckState, Health, HealthText, Status, is_zero},
     ids::{Environment, InstanceId, Key, Revision, ServiceName, Version},
     instance::Spec,
+    overriding::Override,
     policy::Policies,
     registry::{CreateToken, RowKey},
     token::{Digest, TokenId, TokenName},
@@ -32,6 +34,7 @@ pub enum Change {
     Updated { id: InstanceId, service: ServiceName, version: Version, spec: Arc<Spec>, health: Health },
     Unregistered { id: InstanceId, service: ServiceName, key: Key, version: Version },
     HealthChanged(HealthChanged),
+    Overridden(Overridden),
     ConfigPut { key: ConfigKey, version: Version, content: Content, comment: Option<Arc<str>> },
     ConfigDeleted { key: ConfigKey, version: Version, comment: Option<Arc<str>> },
     TokenCreated(CreateToken),
@@ -45,8 +48,22 @@ pub struct HealthChanged {
     pub version: Version,
     pub old: Status,
     pub new: Health,
+    /// The check that changed, where it has a name.
+    pub check: Option<CheckId>,
     pub cause: Cause,
     pub output: Option<Arc<str>>,
+}
+
+/// An operator has set something above the checks, or taken it away.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Overridden {
+    pub id: InstanceId,
+    pub service: ServiceName,
+    pub version: Version,
+    /// What the instance was shown as, and what it is shown as from now on.
+    pub old: Status,
+    pub new: Status,
+    pub overriding: Option<Arc<Override>>,
 }
 
 /// An event's data could not be read back.
@@ -69,6 +86,7 @@ impl Change {
                 RowKey::Instance(*id)
             }
             Self::HealthChanged(change) => RowKey::Instance(change.id),
+            Self::Overridden(change) => RowKey::Instance(change.id),
             Self::ConfigPut { key, .. } | Self::ConfigDeleted { key, .. } => RowKey::Config(key.clone()),
             Self::TokenCreated(token) => RowKey::Token(token.id),
             Self::TokenRevoked { id, .. } => RowKey::Token(*id),
@@ -80,8 +98,11 @@ impl Change {
             Self::Registered { .. } => "service_registered",
             Self::Updated { .. } => "service_updated",
             Self::Unregistered { .. } => "service_unregistered",
-            Self::HealthChanged(change) if change.old == change.new.status => "failure_counted",
-            Self::HealthChanged(_) => "status_change",
+            Self::HealthChanged(change) if change.old != change.new.status() => "status_change",
+            Self::HealthChanged(change) if change.new.states().len() > 1 => "check_changed",
+            Self::HealthChanged(_) => "failure_counted",
+            Self::Overridden(change) if change.overriding.is_some() => "override_set",
+            Self::Overridden(_) => "override_ended",
             Self::ConfigPut { .. } => "config_updated",
             Self::ConfigDeleted { .. } => "config_deleted",
             Self::TokenCreated(_) => "token_created",
@@ -96,6 +117,7 @@ impl Change {
             | Self::Updated { service, .. }
             | Self::Unregistered { service, .. } => Some(service),
             Self::HealthChanged(change) => Some(&change.service),
+            Self::Overridden(change) => Some(&change.service),
             Self::ConfigPut { key, .. } | Self::ConfigDeleted { key, .. } => Some(&key.service),
             Self::TokenCreated(_) | Self::TokenRevoked { .. } => None,
         }
@@ -124,27 +146,40 @@ impl Change {
                 service_name,
                 version: 1,
                 key: key.clone(),
-                health: *health,
+                health: health.clone(),
                 instance: SpecJson::of(spec, spec_text),
             }),
             Self::Updated { version, spec, health, .. } => serde_json::to_string(&UpdatedData {
                 service_name,
                 version: *version,
-                health: *health,
+                health: health.clone(),
                 instance: SpecJson::of(spec, spec_text),
             }),
             Self::Unregistered { key, version, .. } => {
                 serde_json::to_string(&UnregisteredData { service_name, version: *version, key: key.clone() })
             }
-            Self::HealthChanged(change) => serde_json::to_string(&HealthData {
+            Self::HealthChanged(change) => {
+                let HealthText { status, failures, successes, changes, checks } = change.new.clone().into();
+                serde_json::to_string(&HealthData {
+                    service_name,
+                    version: change.version,
+                    check: change.check.clone(),
+                    old_status: change.old,
+                    new_status: status,
+                    failures,
+                    successes,
+                    changes,
+                    checks,
+                    cause: change.cause,
+                    output: change.output.clone(),
+                })
+            }
+            Self::Overridden(change) => serde_json::to_string(&OverrideData {
                 service_name,
                 version: change.version,
                 old_status: change.old,
-                new_status: change.new.status,
-                failures: change.new.failures,
-                changes: change.new.changes,
-                cause: change.cause,
-                output: change.output.clone(),
+                new_status: change.new,
+                overriding: change.overriding.clone(),
             }),
             Self::ConfigPut { key, version, content, comment } => serde_json::to_string(&ConfigData {
                 service_name,
@@ -220,11 +255,18 @@ impl Change {
                 let data: UnregisteredData<&str> = parse(data).map_err(fault)?;
                 Self::Unregistered { id: id()?, service, key: data.key, version: data.version }
             }
-            "status_change" | "failure_counted" => {
+            "status_change" | "failure_counted" | "check_changed" => {
                 let data: HealthData<&str> = parse(data).map_err(fault)?;
-                let new = Health { status: data.new_status, failures: data.failures, changes: data.changes };
-                let HealthData { version, old_status: old, cause, output, .. } = data;
-                Self::HealthChanged(HealthChanged { id: id()?, service, version, old, new, cause, output })
+                let HealthData { version, check, old_status: old, cause, output, .. } = data;
+                let HealthData { new_status: status, failures, successes, changes, checks, .. } = data;
+                let new = HealthText { status, failures, successes, changes, checks }.into();
+                let id = id()?;
+                Self::HealthChanged(HealthChanged { id, service, version, old, new, check, cause, output })
+            }
+            "override_set" | "override_ended" => {
+                let data: OverrideData<&str> = parse(data).map_err(fault)?;
+                let OverrideData { version, old_status: old, new_status: new, overriding, .. } = data;
+                Self::Overridden(Overridden { id: id()?, service, version, old, new, overriding })
             }
             "config_updated" | "config_deleted" => {
                 let data: ConfigData<&str> = parse(data).map_err(fault)?;
@@ -292,13 +334,29 @@ struct UnregisteredData<Name> {
 struct HealthData<Name> {
     service_name: Name,
     version: Version,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    check: Option<CheckId>,
     old_status: Status,
     new_status: Status,
-    failures: u32,
+    failures: u16,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    successes: u16,
     changes: u32,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    checks: Vec<CheckState>,
     cause: Cause,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     output: Option<Arc<str>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct OverrideData<Name> {
+    service_name: Name,
+    version: Version,
+    old_status: Status,
+    new_status: Status,
+    #[serde(rename = "override")]
+    overriding: Option<Arc<Override>>,
 }
 
 #[derive(Serialize, Deserialize)]

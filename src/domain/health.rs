@@ -1,6 +1,7 @@
-//! How an instance fares, and how reports change that.
+//! How an instance fares, check by check, and how results change that.
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 /// The states an instance can be in, by their names on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -56,113 +57,190 @@ pub enum Cause {
     Check,
 }
 
-/// After how many failures in a row an instance is degraded, and after how many unhealthy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Thresholds {
-    pub degraded_after: u32,
-    pub unhealthy_after: u32,
+/// What a check saw, or was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Seen {
+    Passing,
+    /// Alive, and not well.
+    Warning,
+    Failing,
+    /// No word came within the time that was promised.
+    Lapsed,
 }
 
+/// How many results in a row it takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Health {
+pub struct Thresholds {
+    pub degraded_after: u16,
+    pub unhealthy_after: u16,
+    pub healthy_after: u16,
+}
+
+impl Default for Thresholds {
+    fn default() -> Self {
+        Self { degraded_after: 1, unhealthy_after: 3, healthy_after: 1 }
+    }
+}
+
+/// How one check fares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckState {
     pub status: Status,
-    /// Failures in a row, up to the one that made the instance unhealthy. Later ones change nothing that others
-    /// wait for, so they are counted outside the log.
-    pub failures: u32,
-    /// How often the health has changed: what is counted outside the log says by this number which stretch of
-    /// failures it belongs to.
+    /// Failures in a row, up to the one that made it unhealthy. Later ones change nothing that others wait for, so
+    /// they are counted outside the log.
+    pub failures: u16,
+    /// Good results in a row, while they do not suffice.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub successes: u16,
+    /// How often the state has changed: what is counted outside the log says by this number which stretch of failures
+    /// it belongs to.
     pub changes: u32,
 }
 
-impl Health {
-    pub const UNKNOWN: Self = Self { status: Status::Unknown, failures: 0, changes: 0 };
-    pub const HEALTHY: Self = Self { status: Status::Healthy, failures: 0, changes: 0 };
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde asks for")]
+pub(super) fn is_zero(number: &u16) -> bool {
+    *number == 0
+}
 
-    /// The health after one more report, or None where the report changes nothing.
-    pub fn after_report(self, healthy: bool, thresholds: Thresholds) -> Option<Self> {
-        let (status, failures) = if healthy {
-            (Status::Healthy, 0)
-        } else {
-            let failures = self.failures.saturating_add(1).min(thresholds.unhealthy_after);
-            let status = if failures >= thresholds.unhealthy_after {
-                Status::Unhealthy
-            } else if failures >= thresholds.degraded_after {
-                Status::Degraded
-            } else {
-                self.status
-            };
-            (status, failures)
-        };
-        if (status, failures) == (self.status, self.failures) {
-            return None;
-        }
-        Some(Self { status, failures, changes: self.changes.wrapping_add(1) })
+impl CheckState {
+    pub const fn new(status: Status) -> Self {
+        Self { status, failures: 0, successes: 0, changes: 0 }
     }
 
-    /// The health of one whose checks were replaced: it begins anew, yet in a stretch of its own.
+    /// The state after one more result, or None where it changes nothing.
+    pub fn after(self, seen: Seen, thresholds: Thresholds) -> Option<Self> {
+        let (status, failures, successes) = match seen {
+            Seen::Passing if self.status == Status::Healthy => (Status::Healthy, 0, 0),
+            Seen::Passing => {
+                let successes = self.successes.saturating_add(1);
+                if successes >= thresholds.healthy_after {
+                    (Status::Healthy, 0, 0)
+                } else {
+                    (self.status, 0, successes)
+                }
+            }
+            Seen::Warning => (Status::Degraded, 0, 0),
+            Seen::Failing => {
+                let failures = self.failures.saturating_add(1).min(thresholds.unhealthy_after);
+                let status = if failures >= thresholds.unhealthy_after || self.status == Status::Unhealthy {
+                    Status::Unhealthy
+                } else if failures >= thresholds.degraded_after {
+                    Status::Degraded
+                } else {
+                    self.status
+                };
+                (status, failures, 0)
+            }
+            Seen::Lapsed => (Status::Unhealthy, thresholds.unhealthy_after, 0),
+        };
+        let next = Self { status, failures, successes, changes: self.changes };
+        (next != self).then(|| Self { changes: self.changes.wrapping_add(1), ..next })
+    }
+}
+
+/// How an instance fares: the state of each of its checks, in their order. One that nobody checks has a state all the
+/// same, which reports change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "HealthText", into = "HealthText")]
+pub struct Health(SmallVec<[CheckState; 1]>);
+
+impl Health {
+    pub fn of(states: impl IntoIterator<Item = CheckState>) -> Self {
+        let mut states: SmallVec<_> = states.into_iter().collect();
+        if states.is_empty() {
+            states.push(CheckState::new(Status::Healthy));
+        }
+        Self(states)
+    }
+
+    pub fn states(&self) -> &[CheckState] {
+        &self.0
+    }
+
+    pub fn state(&self, check: usize) -> Option<CheckState> {
+        self.0.get(check).copied()
+    }
+
+    /// What the checks come to together: one that is ill is enough, and all must have been heard of.
+    pub fn status(&self) -> Status {
+        let burden = |status: &Status| match status {
+            Status::Unhealthy => 5,
+            Status::Stopped => 4,
+            Status::Stopping | Status::Maintenance => 3,
+            Status::Degraded => 2,
+            Status::Unknown | Status::Starting => 1,
+            Status::Healthy => 0,
+        };
+        self.0.iter().map(|state| state.status).max_by_key(burden).unwrap_or(Status::Unknown)
+    }
+
+    /// The most failures in a row of any check.
+    pub fn failures(&self) -> u16 {
+        self.0.iter().map(|state| state.failures).max().unwrap_or(0)
+    }
+
+    /// How often it has changed, all checks together.
+    pub fn changes(&self) -> u32 {
+        self.0.iter().fold(0, |sum, state| sum.wrapping_add(state.changes))
+    }
+
+    /// The health with another state of one check.
     #[must_use]
-    pub fn restarted_as(self, fresh: Self) -> Self {
-        Self { changes: self.changes.wrapping_add(1), ..fresh }
+    pub fn with(&self, check: usize, state: CheckState) -> Self {
+        let mut states = self.0.clone();
+        if let Some(place) = states.get_mut(check) {
+            *place = state;
+        }
+        Self(states)
+    }
+}
+
+/// Health as it is written: one state by itself, as it was before there could be several, and more as a list beside what
+/// they come to.
+#[derive(Serialize, Deserialize)]
+pub(super) struct HealthText {
+    pub status: Status,
+    pub failures: u16,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub successes: u16,
+    pub changes: u32,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<CheckState>,
+}
+
+impl From<HealthText> for Health {
+    fn from(text: HealthText) -> Self {
+        let HealthText { status, failures, successes, changes, checks } = text;
+        if checks.is_empty() {
+            Self::of([CheckState { status, failures, successes, changes }])
+        } else {
+            Self::of(checks)
+        }
+    }
+}
+
+impl From<Health> for HealthText {
+    fn from(health: Health) -> Self {
+        match health.states() {
+            [CheckState { status, failures, successes, changes }] => Self {
+                status: *status,
+                failures: *failures,
+                successes: *successes,
+                changes: *changes,
+                checks: Vec::new(),
+            },
+            states => Self {
+                status: health.status(),
+                failures: health.failures(),
+                successes: 0,
+                changes: health.changes(),
+                checks: states.to_vec(),
+            },
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use Status::{Degraded, Healthy, Starting, Unhealthy, Unknown};
-
-    const CLASSIC: Thresholds = Thresholds { degraded_after: 1, unhealthy_after: 3 };
-
-    #[test]
-    fn every_cell_of_the_report_table() {
-        // (status, failures) by report → (status, failures), None where nothing changes
-        for (status, failures, healthy, expected) in [
-            (Unknown, 0, true, Some((Healthy, 0))),
-            (Unknown, 0, false, Some((Degraded, 1))),
-            (Starting, 0, true, Some((Healthy, 0))),
-            (Starting, 0, false, Some((Degraded, 1))),
-            (Healthy, 0, true, None),
-            (Healthy, 0, false, Some((Degraded, 1))),
-            (Degraded, 1, true, Some((Healthy, 0))),
-            (Degraded, 1, false, Some((Degraded, 2))),
-            (Degraded, 2, true, Some((Healthy, 0))),
-            (Degraded, 2, false, Some((Unhealthy, 3))),
-            (Unhealthy, 3, true, Some((Healthy, 0))),
-            (Unhealthy, 3, false, None),
-        ] {
-            let before = Health { status, failures, changes: 7 };
-            let after = before.after_report(healthy, CLASSIC);
-            assert_eq!(after.map(|h| (h.status, h.failures)), expected, "{before:?} {healthy}");
-            assert!(after.is_none_or(|h| h.changes == 8));
-        }
-    }
-
-    #[test]
-    fn below_the_first_threshold_failures_are_counted_and_the_status_stays() {
-        let patient = Thresholds { degraded_after: 2, unhealthy_after: 4 };
-        let mut health = Health::HEALTHY;
-        let mut seen = Vec::new();
-        while let Some(next) = health.after_report(false, patient) {
-            health = next;
-            seen.push(health.status);
-        }
-        assert_eq!(seen, [Healthy, Degraded, Degraded, Unhealthy]);
-    }
-
-    #[test]
-    fn one_report_decides_for_an_instance_without_checks() {
-        let once = Thresholds { degraded_after: 1, unhealthy_after: 1 };
-        let ill = Health::HEALTHY.after_report(false, once).unwrap();
-        assert_eq!((ill.status, ill.failures), (Unhealthy, 1));
-        assert_eq!(ill.after_report(false, once), None);
-    }
-
-    #[test]
-    fn names_on_the_wire_lead_back_to_their_status() {
-        for status in Status::ALL {
-            assert_eq!(Status::parse(status.as_str()), Some(status));
-            assert_eq!(serde_json::to_string(&status).unwrap(), format!("\"{}\"", status.as_str()));
-        }
-        assert_eq!(Status::parse("Healthy"), None);
-    }
-}
+#[path = "health_tests.rs"]
+mod tests;

@@ -157,8 +157,8 @@ impl TryFrom<String> for Host {
     }
 }
 
-/// Labels of letters, digits, '-' and '_'. Where the last label is a number the whole must be an IPv4 address,
-/// as in URLs: `1.2.3.400` names nothing.
+/// Labels of letters, digits, '-' and '_'. Where the last label is a number the whole must be an IPv4 address, as in
+/// URLs: `1.2.3.400` names nothing, and `0xa9fea9fe` is no other way to write an address.
 fn is_host_name(text: &str) -> bool {
     let text = text.strip_suffix('.').unwrap_or(text);
     let label = |label: &str| {
@@ -167,10 +167,12 @@ fn is_host_name(text: &str) -> bool {
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
-    let ends_in_number = text
-        .rsplit('.')
-        .next()
-        .is_some_and(|last| !last.is_empty() && last.chars().all(|c| c.is_ascii_digit()));
+    let is_number = |label: &str| {
+        let hexadecimal = label.strip_prefix("0x").or_else(|| label.strip_prefix("0X"));
+        let all = |digits: &str, radix| digits.chars().all(|c| c.is_digit(radix));
+        hexadecimal.map_or_else(|| all(label, 10), |digits| all(digits, 16))
+    };
+    let ends_in_number = text.rsplit('.').next().is_some_and(is_number);
     text.split('.').all(label) && (!ends_in_number || Ipv4Addr::from_str(text).is_ok())
 }
 
@@ -245,6 +247,10 @@ mod tests {
             ("", None),
             ("256.1.1.1", None),
             ("1.2.3", None),
+            ("0xa9fea9fe", None),
+            ("0xa9.254.0251.0XFE", None),
+            ("0x", None),
+            ("0xgood", Some("0xgood")),
             ("a:80", None),
             ("[localhost]", None),
             ("a b", None),

@@ -10,11 +10,13 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{
+    check::CheckId,
     config_entry::{ConfigEntry, ConfigKey, Content},
-    event::{Change, Event, HealthChanged},
-    health::Cause,
+    event::{Change, Event, HealthChanged, Overridden},
+    health::{Cause, Seen},
     ids::{InstanceId, Key, ServiceName, Version},
-    instance::{Instance, Spec},
+    instance::{Instance, Judged, Spec},
+    overriding::Override,
     policy::Policies,
     token::{Digest, Token, TokenId, TokenName},
 };
@@ -26,6 +28,8 @@ pub enum Command {
     UpdateInstance(UpdateInstance),
     UnregisterInstance { id: InstanceId, precondition: Precondition },
     ReportHealth(ReportHealth),
+    SetOverride { id: InstanceId, overriding: Override, precondition: Precondition },
+    EndOverride { id: InstanceId, precondition: Precondition },
     PutConfig { key: ConfigKey, content: Content, comment: Option<Arc<str>>, precondition: Precondition },
     DeleteConfig { key: ConfigKey, comment: Option<Arc<str>>, precondition: Precondition },
     CreateToken(CreateToken),
@@ -78,12 +82,31 @@ pub struct UpdateInstance {
 #[derive(Clone, Debug)]
 pub struct ReportHealth {
     pub id: InstanceId,
-    pub healthy: bool,
+    pub about: About,
+    pub seen: Seen,
     pub cause: Cause,
     pub output: Option<Arc<str>>,
-    /// For a verdict of the checker: the URL that it asked. When the instance has another one by now, the verdict
-    /// is about something that no longer exists.
-    pub judged: Option<Arc<str>>,
+}
+
+/// Which check of an instance a result is of.
+#[derive(Clone, Debug)]
+pub enum About {
+    /// Nothing was said: the first.
+    First,
+    Check(CheckId),
+    /// A verdict of the checker.
+    Judged(Judged),
+}
+
+impl About {
+    /// Its place among the checks of a specification. None for a verdict that is about nothing any more.
+    pub fn place(&self, spec: &Spec) -> Result<Option<usize>, Refusal> {
+        match self {
+            Self::First => Ok(Some(0)),
+            Self::Check(id) => spec.place_of(id).map(Some).ok_or(Refusal::NoSuchCheck),
+            Self::Judged(judged) => Ok(spec.place_of_judged(judged)),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -122,6 +145,8 @@ impl Precondition {
 pub enum Refusal {
     #[error("there is no such service instance")]
     NoSuchInstance,
+    #[error("the instance has no such check")]
+    NoSuchCheck,
     #[error("there is no such configuration")]
     NoSuchConfig,
     #[error("there is no such token")]
@@ -173,6 +198,10 @@ pub fn decide(state: &impl State, command: &Command) -> Result<Option<Change>, R
         Command::UpdateInstance(command) => update(state, command),
         Command::UnregisterInstance { id, precondition } => unregister(state, *id, precondition),
         Command::ReportHealth(command) => report_health(state, command),
+        Command::SetOverride { id, overriding, precondition } => {
+            change_override(state, *id, Some(overriding), precondition)
+        }
+        Command::EndOverride { id, precondition } => change_override(state, *id, None, precondition),
         Command::PutConfig { key, content, comment, precondition } => {
             put_config(state, key, content, comment.as_ref(), precondition)
         }
@@ -221,22 +250,17 @@ fn update(state: &impl State, command: &UpdateInstance) -> Result<Option<Change>
     Ok(replace_spec(&instance, spec))
 }
 
-/// Health outlives a new specification, unless somebody else is to ask after it now.
+/// Health outlives a new specification as far as its checks do, and what an operator set is left alone.
 fn replace_spec(instance: &Instance, spec: &Arc<Spec>) -> Option<Change> {
     if *instance.spec == **spec {
         return None;
     }
-    let health = if instance.spec.checks == spec.checks {
-        instance.health
-    } else {
-        instance.health.restarted_as(spec.checks.first_health())
-    };
     Some(Change::Updated {
         id: instance.id,
         service: instance.service.clone(),
         version: instance.version + 1,
         spec: spec.clone(),
-        health,
+        health: spec.health_after(&instance.spec, &instance.health),
     })
 }
 
@@ -257,23 +281,42 @@ fn unregister(
 
 fn report_health(state: &impl State, command: &ReportHealth) -> Result<Option<Change>, Refusal> {
     let instance = state.instance(command.id).ok_or(Refusal::NoSuchInstance)?;
-    if let Some(judged) = &command.judged
-        && instance.spec.poll_url().as_deref() != Some(judged)
-    {
-        return Ok(None);
-    }
-    let thresholds = instance.spec.checks.thresholds();
-    Ok(instance.health.after_report(command.healthy, thresholds).map(|new| {
+    let Some(place) = command.about.place(&instance.spec)? else { return Ok(None) };
+    let thresholds = instance.spec.checks.thresholds(place);
+    let next = instance.health.state(place).and_then(|check| check.after(command.seen, thresholds));
+    Ok(next.map(|next| {
         Change::HealthChanged(HealthChanged {
             id: instance.id,
             service: instance.service.clone(),
             version: instance.version + 1,
-            old: instance.health.status,
-            new,
+            old: instance.health.status(),
+            new: instance.health.with(place, next),
+            check: instance.spec.id_at(place),
             cause: command.cause,
             output: command.output.clone(),
         })
     }))
+}
+
+fn change_override(
+    state: &impl State,
+    id: InstanceId,
+    overriding: Option<&Override>,
+    precondition: &Precondition,
+) -> Result<Option<Change>, Refusal> {
+    let instance = state.instance(id).ok_or(Refusal::NoSuchInstance)?;
+    precondition.check(Some(instance.version))?;
+    if instance.overridden.as_deref() == overriding {
+        return Ok(None);
+    }
+    Ok(Some(Change::Overridden(Overridden {
+        id,
+        service: instance.service.clone(),
+        version: instance.version + 1,
+        old: instance.status(),
+        new: overriding.map_or_else(|| instance.health.status(), |above| above.status.status()),
+        overriding: overriding.cloned().map(Arc::new),
+    })))
 }
 
 fn put_config(
@@ -325,7 +368,8 @@ pub fn evolve(row: Option<&Row>, event: &Event) -> Option<Row> {
             service: service.clone(),
             key: key.clone(),
             spec: spec.clone(),
-            health: *health,
+            health: health.clone(),
+            overridden: None,
             registered_at: event.time,
             updated_at: event.time,
             version: 1,
@@ -333,11 +377,14 @@ pub fn evolve(row: Option<&Row>, event: &Event) -> Option<Row> {
         }))),
         Change::Updated { version, spec, health, .. } => changed_instance(row, event, *version, |instance| {
             instance.spec = spec.clone();
-            instance.health = *health;
+            instance.health = health.clone();
         }),
         Change::HealthChanged(change) => {
-            changed_instance(row, event, change.version, |instance| instance.health = change.new)
+            changed_instance(row, event, change.version, |instance| instance.health = change.new.clone())
         }
+        Change::Overridden(change) => changed_instance(row, event, change.version, |instance| {
+            instance.overridden.clone_from(&change.overriding);
+        }),
         Change::Unregistered { .. } | Change::TokenRevoked { .. } => None,
         Change::TokenCreated(CreateToken { id, name, policies, digest, expires_at }) => {
             Some(Row::Token(Arc::new(Token {

@@ -6,7 +6,10 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::*;
-use crate::domain::{Access, Checks, Environment, Health, Resource, Rule, Status, instance::tests::spec};
+use crate::domain::{
+    Access, CheckState, Checks, Environment, Health, Overriding, Resource, Rule, Status,
+    instance::tests::{all_kinds, spec},
+};
 
 #[derive(Default)]
 struct Rows(BTreeMap<RowKey, Row>);
@@ -97,13 +100,17 @@ fn register_command(new_id: u128, spec: Spec) -> Command {
     Command::RegisterInstance(registration(new_id, spec))
 }
 
+fn unknown() -> Health {
+    Health::of([CheckState::new(Status::Unknown)])
+}
+
 fn report(of: u128, healthy: bool) -> Command {
     Command::ReportHealth(ReportHealth {
         id: id(of),
-        healthy,
+        about: About::First,
+        seen: if healthy { Seen::Passing } else { Seen::Failing },
         cause: Cause::Report,
         output: Some("because".into()),
-        judged: None,
     })
 }
 
@@ -117,7 +124,7 @@ fn registering_again_keeps_the_identity_and_takes_what_is_new() {
     let instance = registry.rows.instance(id(1)).unwrap();
     assert_eq!((instance.version, instance.revision, instance.spec.weight), (3, 3, 9));
     assert_eq!((instance.registered_at, instance.updated_at), (at(1), at(3)));
-    assert_eq!(instance.health.status, Status::Healthy);
+    assert_eq!(instance.status(), Status::Healthy);
     assert_eq!(registry.rows.0.len(), 1);
 }
 
@@ -137,12 +144,12 @@ fn a_given_key_and_an_address_are_two_identities() {
 fn other_checks_begin_with_another_health() {
     let mut registry = Registry::default();
     registry.run(&register_command(1, spec("a", 80))).unwrap();
-    assert_eq!(registry.rows.instance(id(1)).unwrap().health, Health::UNKNOWN);
+    assert_eq!(registry.rows.instance(id(1)).unwrap().health, unknown());
     registry.run(&register_command(1, Spec { checks: Checks::Nobody, ..spec("a", 80) })).unwrap();
-    let health = registry.rows.instance(id(1)).unwrap().health;
-    assert_eq!((health.status, health.changes), (Status::Healthy, 1));
+    let health = registry.rows.instance(id(1)).unwrap().health.clone();
+    assert_eq!((health.status(), health.changes()), (Status::Healthy, 1));
     registry.run(&report(1, false)).unwrap();
-    assert_eq!(registry.rows.instance(id(1)).unwrap().health.status, Status::Unhealthy);
+    assert_eq!(registry.rows.instance(id(1)).unwrap().status(), Status::Unhealthy);
 }
 
 #[test]
@@ -216,20 +223,62 @@ fn reports_move_the_version_until_the_instance_is_unhealthy() {
 }
 
 #[test]
+fn each_check_has_a_state_of_its_own() {
+    use Status::{Degraded, Healthy, Unhealthy};
+    let mut registry = Registry::default();
+    registry.run(&register_command(1, Spec { checks: all_kinds(), ..spec("a", 80) })).unwrap();
+    let about = |name: &str, seen| {
+        let about = About::Check(CheckId::parse(name).unwrap());
+        Command::ReportHealth(ReportHealth { id: id(1), about, seen, cause: Cause::Report, output: None })
+    };
+    let mut kind = |command| registry.run(&command).map(|change| change.map(|change| change.kind()));
+    assert_eq!(kind(about("none", Seen::Passing)), Err(Refusal::NoSuchCheck));
+    assert_eq!(kind(about("web", Seen::Passing)), Ok(None));
+    for check in ["own", "tcp", "grpc", "ttl"] {
+        assert_eq!(kind(about(check, Seen::Passing)), Ok(Some("check_changed")));
+    }
+    assert_eq!(kind(about("script", Seen::Passing)), Ok(Some("status_change")));
+    assert_eq!(kind(about("ttl", Seen::Lapsed)), Ok(Some("status_change")));
+    assert_eq!(kind(about("tcp", Seen::Failing)), Ok(Some("check_changed")));
+    let instance = registry.rows.instance(id(1)).unwrap();
+    let statuses: Vec<_> = instance.health.states().iter().map(|state| state.status).collect();
+    assert_eq!(statuses, [Healthy, Healthy, Degraded, Healthy, Unhealthy, Healthy]);
+}
+
+#[test]
+fn an_override_outlives_registrations_and_verdicts() {
+    let mut registry = Registry::default();
+    registry.run(&register_command(1, spec("a", 80))).unwrap();
+    let overriding =
+        Override { status: Overriding::Maintenance, reason: None, by: "ops".into(), until: Some(at(99)) };
+    let set = |precondition| Command::SetOverride { id: id(1), overriding: overriding.clone(), precondition };
+    let refused = Err(Refusal::PreconditionFailed { current: Some(1) });
+    assert_eq!(registry.run(&set(Precondition::Version(vec![7]))), refused);
+    assert_eq!(registry.run(&set(Precondition::None)).unwrap().unwrap().kind(), "override_set");
+    assert_eq!(registry.run(&set(Precondition::None)), Ok(None));
+    registry.run(&register_command(2, Spec { weight: 3, ..spec("a", 80) })).unwrap();
+    registry.run(&report(1, true)).unwrap();
+    assert_eq!(registry.rows.instance(id(1)).unwrap().status(), Status::Maintenance);
+    let end = Command::EndOverride { id: id(1), precondition: Precondition::None };
+    let Some(Change::Overridden(ended)) = registry.run(&end).unwrap() else { panic!("not ended") };
+    assert_eq!((ended.old, ended.new), (Status::Maintenance, Status::Healthy));
+    assert_eq!(registry.run(&end), Ok(None));
+    let end = Command::EndOverride { id: id(9), precondition: Precondition::None };
+    assert_eq!(registry.run(&end), Err(Refusal::NoSuchInstance));
+}
+
+#[test]
 fn a_verdict_on_a_target_that_has_moved_is_dropped() {
     let mut registry = Registry::default();
     registry.run(&register_command(1, spec("a", 80))).unwrap();
-    let verdict = |judged: &str| {
-        Command::ReportHealth(ReportHealth {
-            id: id(1),
-            healthy: false,
-            cause: Cause::Check,
-            output: None,
-            judged: Some(judged.into()),
-        })
+    let verdict = |of: &Spec| {
+        let check = of.checks().first().unwrap().clone();
+        let about = About::Judged(Judged { check, host: of.host.clone(), port: of.port });
+        let (seen, cause, output) = (Seen::Failing, Cause::Check, None);
+        Command::ReportHealth(ReportHealth { id: id(1), about, seen, cause, output })
     };
-    assert_eq!(registry.run(&verdict("http://a:80/old")), Ok(None));
-    assert!(registry.run(&verdict("http://a:80/health")).unwrap().is_some());
+    assert_eq!(registry.run(&verdict(&spec("old", 80))), Ok(None));
+    assert!(registry.run(&verdict(&spec("a", 80))).unwrap().is_some());
 }
 
 #[test]
@@ -263,7 +312,7 @@ fn events_about_rows_that_are_not_there_leave_them_absent() {
     let key = ConfigKey { service: name("orders"), environment: Environment::default() };
     let spec = Arc::new(spec("a", 80));
     let service = name("orders");
-    let updated = Change::Updated { id: id(1), service, version: 2, spec, health: Health::UNKNOWN };
+    let updated = Change::Updated { id: id(1), service, version: 2, spec, health: unknown() };
     assert_eq!(evolve(None, &event(updated)), None);
     assert_eq!(evolve(None, &event(Change::ConfigDeleted { key, version: 2, comment: None })), None);
 }

@@ -41,6 +41,11 @@ impl Endpoint {
         &self.0
     }
 
+    /// The host of a whole URL.
+    pub fn host(&self) -> Option<String> {
+        Url::parse(&self.0).ok()?.host_str().map(str::to_owned)
+    }
+
     pub fn is_path(&self) -> bool {
         self.0.starts_with('/')
     }
@@ -70,6 +75,76 @@ impl From<Endpoint> for String {
     }
 }
 
+/// Where an HTTP check goes: a path on the instance's own address, or a whole URL. Told apart by their names on the wire.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Place {
+    Path(Endpoint),
+    Url(Endpoint),
+}
+
+impl Place {
+    pub fn of(endpoint: Endpoint) -> Self {
+        if endpoint.is_path() { Self::Path(endpoint) } else { Self::Url(endpoint) }
+    }
+
+    pub fn endpoint(&self) -> &Endpoint {
+        let (Self::Path(endpoint) | Self::Url(endpoint)) = self;
+        endpoint
+    }
+}
+
+/// A host and a port, where a check goes to another address than the instance's own: `host:port`, with or without
+/// `tcp://` or `grpc://` before it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Address {
+    pub host: Host,
+    pub port: u16,
+}
+
+impl Address {
+    pub fn parse(text: &str) -> Result<Self, Fault> {
+        const HELP: Fault = Fault::new("must be host:port, with the port from 1 to 65535");
+        let text = text_within(text, 1, 512)?;
+        let bare = match text.split_once("://") {
+            Some(("tcp" | "grpc", rest)) => rest.strip_suffix('/').unwrap_or(rest),
+            Some(_) => return Err(Fault::new("may use the schemes tcp and grpc only")),
+            None => text,
+        };
+        if bare.contains('@') {
+            return Err(Fault::new("must not carry a user name or password"));
+        }
+        let (host, port) = bare.rsplit_once(':').ok_or(HELP)?;
+        let port: u16 = port.parse().ok().filter(|_| port.bytes().all(|c| c.is_ascii_digit())).ok_or(HELP)?;
+        let host = match host.strip_prefix('[').map(|host| host.strip_suffix(']')) {
+            Some(inner) => inner.ok_or(HELP)?,
+            None if host.contains(':') => return Err(HELP),
+            None => host,
+        };
+        let host = Host::parse(host)?;
+        if port == 0 {
+            return Err(HELP);
+        }
+        host.ip().map_or(Ok(()), allow_address)?;
+        Ok(Self { host, port })
+    }
+}
+
+impl TryFrom<String> for Address {
+    type Error = Fault;
+
+    fn try_from(text: String) -> Result<Self, Fault> {
+        Self::parse(&text)
+    }
+}
+
+impl From<Address> for String {
+    fn from(address: Address) -> Self {
+        address.host.with_port(address.port)
+    }
+}
+
 fn allow_url(url: &Url) -> Result<(), Fault> {
     if !matches!(url.scheme(), "http" | "https") {
         return Err(Fault::new("may use the schemes http and https only"));
@@ -85,21 +160,39 @@ fn allow_url(url: &Url) -> Result<(), Fault> {
     }
 }
 
-/// Refuses addresses of the link itself (`169.254.0.0/16`, `fe80::/10`), where clouds keep their metadata services,
-/// and addresses that are no single host.
+/// Refuses addresses of the link itself (`169.254.0.0/16`, `fe80::/10`), where clouds keep their metadata services, the
+/// other addresses of such services, and those that are no single host.
 pub fn allow_address(ip: IpAddr) -> Result<(), Fault> {
-    const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
-    let v4_forbidden = |ip: Ipv4Addr| ip.is_link_local() || ip.is_multicast() || ip.is_broadcast();
+    const METADATA_V4: [Ipv4Addr; 3] =
+        [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(192, 0, 0, 192)];
+    const METADATA_V6: [Ipv6Addr; 2] = [
+        Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
+        Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
+    ];
+    let v4_forbidden = |ip: Ipv4Addr| {
+        ip.is_link_local() || ip.is_multicast() || ip.is_broadcast() || METADATA_V4.contains(&ip)
+    };
     let forbidden = match ip {
         IpAddr::V4(ip) => v4_forbidden(ip),
         IpAddr::V6(ip) => {
             ip.is_unicast_link_local()
                 || ip.is_multicast()
-                || ip == METADATA_V6
-                || ip.to_ipv4_mapped().is_some_and(v4_forbidden)
+                || METADATA_V6.contains(&ip)
+                || within(ip).is_some_and(v4_forbidden)
         }
     };
     if forbidden { Err(format!("must not lead to the address {ip}").into()) } else { Ok(()) }
+}
+
+/// The address of IPv4 that one of IPv6 leads to: mapped, compatible, by NAT64 or by 6to4.
+fn within(ip: Ipv6Addr) -> Option<Ipv4Addr> {
+    let of = |high: u16, low: u16| Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low));
+    match ip.segments() {
+        [0, 0, 0, 0, 0, 0xffff | 0, high, low]
+        | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
+        | [0x2002, high, low, ..] => Some(of(high, low)),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -140,5 +233,48 @@ mod tests {
             assert!(Endpoint::parse(text).is_err(), "{text}");
         }
         assert!(Endpoint::try_from("/x".to_owned()).is_ok());
+    }
+
+    #[test]
+    fn an_address_is_a_host_and_a_port() {
+        for (text, whole) in [
+            ("db:5432", "db:5432"),
+            ("tcp://10.0.0.1:80", "10.0.0.1:80"),
+            ("grpc://a.example:9000/", "a.example:9000"),
+            ("[::1]:80", "[::1]:80"),
+        ] {
+            assert_eq!(String::from(Address::parse(text).unwrap()), whole);
+        }
+        for text in [
+            "",
+            "db",
+            "db:",
+            ":80",
+            "db:0",
+            "db:65536",
+            "db:+80",
+            "db:80:80",
+            "::1:80",
+            "[::1:80",
+            "u@db:80",
+            "http://db:80",
+            "tcp://u:p@db:80",
+            "169.254.169.254:80",
+            "[fe80::1]:80",
+            "2852039166:80",
+            "0xa9fea9fe:80",
+            "[::ffff:169.254.169.254]:80",
+        ] {
+            assert!(Address::parse(text).is_err(), "{text}");
+        }
+        assert!(Address::try_from("a:1".to_owned()).is_ok());
+    }
+
+    #[test]
+    fn a_place_is_named_by_what_it_is() {
+        let place = |text: &str| Place::of(Endpoint::parse(text).unwrap());
+        assert_eq!(serde_json::to_string(&place("/ok")).unwrap(), r#"{"path":"/ok"}"#);
+        assert_eq!(serde_json::to_string(&place("http://a/ok")).unwrap(), r#"{"url":"http://a/ok"}"#);
+        assert_eq!(place("/ok").endpoint().as_str(), "/ok");
     }
 }

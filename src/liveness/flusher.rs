@@ -5,9 +5,8 @@ use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Entry, Known, Liveness, merge};
+use super::{Entry, Known, Liveness, Subject, merge};
 use crate::{
-    domain::InstanceId,
     store::{Database, Lane, StoreError, liveness},
     view::{Snapshot, View},
 };
@@ -27,7 +26,7 @@ pub struct Flusher {
     lane: Lane,
     /// The number of the last flush that was begun, and what it carries while its answer is out.
     number: i64,
-    flying: Vec<(InstanceId, Known)>,
+    flying: Vec<(Subject, Known)>,
     /// Where this replica stands in the feed.
     seq: Option<i64>,
 }
@@ -82,7 +81,7 @@ impl Flusher {
             }
             let full = self.flying.len() == LARGEST_FLUSH;
             liveness::flush(&mut connection, self.replica, self.number, &self.flying).await?;
-            self.liveness.land(self.flying.drain(..).map(|(id, _)| id));
+            self.liveness.land(self.flying.drain(..).map(|(subject, _)| subject));
             // what came meanwhile has its turn in a second: under load there would always be some more
             if !full && !resent {
                 break;
@@ -100,35 +99,35 @@ impl Liveness {
     /// Forgets what came in about instances after they had gone.
     fn keep_only(&self, snapshot: &Snapshot) {
         for mut shard in self.each_shard() {
-            shard.entries.retain(|id, entry| {
-                entry.fresh.is_some() || entry.flying.is_some() || snapshot.has_instance(*id)
+            shard.entries.retain(|subject, entry| {
+                entry.fresh.is_some() || entry.flying.is_some() || snapshot.has_instance(subject.instance)
             });
         }
     }
 
     /// Moves at most `limit` fresh signs into a flush, in the order of their ids.
-    fn take_off(&self, limit: usize) -> Vec<(InstanceId, Known)> {
+    fn take_off(&self, limit: usize) -> Vec<(Subject, Known)> {
         let mut flying = Vec::new();
         for mut shard in self.each_shard() {
             let shard = &mut *shard;
             let room = limit - flying.len();
             let from = shard.dirty.len().saturating_sub(room);
-            for id in shard.dirty.drain(from..) {
-                let Some(entry) = shard.entries.get_mut(&id) else { continue };
+            for subject in shard.dirty.drain(from..) {
+                let Some(entry) = shard.entries.get_mut(&subject) else { continue };
                 entry.flying = entry.fresh.take();
                 if let Some(sign) = &entry.flying {
-                    flying.push((id, Known::clone(sign)));
+                    flying.push((subject, Known::clone(sign)));
                 }
             }
         }
-        flying.sort_unstable_by_key(|(id, _)| *id);
+        flying.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
         flying
     }
 
     /// The flush has been written.
-    fn land(&self, ids: impl Iterator<Item = InstanceId>) {
-        for id in ids {
-            if let Some(Entry { stored, flying, .. }) = self.shard(id).entries.get_mut(&id)
+    fn land(&self, subjects: impl Iterator<Item = Subject>) {
+        for subject in subjects {
+            if let Some(Entry { stored, flying, .. }) = self.shard(subject.instance).entries.get_mut(&subject)
                 && let Some(sign) = flying.take()
             {
                 merge(stored, &sign);
@@ -137,9 +136,9 @@ impl Liveness {
     }
 
     /// The database's own account, which holds all that was flushed.
-    fn take_in(&self, signs: Vec<(InstanceId, Known)>) {
-        for (id, sign) in signs {
-            self.shard(id).entries.entry(id).or_default().stored = sign;
+    fn take_in(&self, signs: Vec<(Subject, Known)>) {
+        for (subject, sign) in signs {
+            self.shard(subject.instance).entries.entry(subject).or_default().stored = sign;
         }
     }
 }

@@ -13,8 +13,8 @@ use std::{
 
 use chrono::{DateTime, Utc};
 
-use crate::domain::{Health, InstanceId};
-pub use crate::store::liveness::Sign as Known;
+use crate::domain::{CheckState, InstanceId};
+pub use crate::store::liveness::{Sign as Known, Subject};
 pub use flusher::Flusher;
 
 const SHARDS: usize = 16;
@@ -28,12 +28,12 @@ pub struct Liveness {
 
 #[derive(Default)]
 struct Shard {
-    entries: HashMap<InstanceId, Entry>,
+    entries: HashMap<Subject, Entry>,
     /// Those with something fresh.
-    dirty: Vec<InstanceId>,
+    dirty: Vec<Subject>,
 }
 
-/// What is known of one instance. Each of the three is merged over the one before it.
+/// What is known of one subject. Each of the three is merged over the one before it.
 #[derive(Default)]
 struct Entry {
     /// As the database has it.
@@ -46,42 +46,55 @@ struct Entry {
 
 impl Liveness {
     pub fn known(&self, id: InstanceId) -> Known {
-        self.shard(id).entries.get(&id).map(Entry::merged).unwrap_or_default()
+        self.known_of(&Subject::of(id))
+    }
+
+    pub fn known_of(&self, subject: &Subject) -> Known {
+        self.shard(subject.instance).entries.get(subject).map(Entry::merged).unwrap_or_default()
     }
 
     /// A sign of life: a registration, a heartbeat, a report.
     pub fn seen(&self, id: InstanceId, at: DateTime<Utc>, load: Option<f32>) {
-        self.note(id, &Known { last_seen: Some(at), load, ..Known::default() });
+        self.note(Subject::of(id), &Known { last_seen: Some(at), load, ..Known::default() });
     }
 
     /// The result of a check, or a report that counts as one.
-    pub fn checked(&self, id: InstanceId, at: DateTime<Utc>, latency_ms: Option<f32>, output: Option<&str>) {
+    pub fn checked(
+        &self,
+        subject: Subject,
+        at: DateTime<Utc>,
+        latency_ms: Option<f32>,
+        output: Option<&str>,
+    ) {
         let output = output.map(|text| Arc::from(beginning(text)));
-        self.note(id, &Known { last_check: Some(at), latency_ms, output, ..Known::default() });
+        self.note(subject, &Known { last_check: Some(at), latency_ms, output, ..Known::default() });
     }
 
-    /// A failure that changed nothing any more. `health` says which stretch of failures it belongs to.
-    pub fn failed(&self, id: InstanceId, health: Health) -> Known {
-        self.note(id, &Known { failures: 1, changes: health.changes, ..Known::default() })
+    /// A failure that changed nothing any more. The state says which stretch of failures it belongs to.
+    pub fn failed(&self, subject: Subject, state: CheckState) {
+        self.note(subject, &Known { failures: 1, changes: state.changes, ..Known::default() });
     }
 
-    /// Forgets an instance that is no longer registered.
+    /// Forgets an instance that is no longer registered. What is left of its checks goes with the next cleaning.
     pub fn forget(&self, id: InstanceId) {
-        self.shard(id).entries.remove(&id);
+        self.shard(id).entries.remove(&Subject::of(id));
     }
 
-    fn note(&self, id: InstanceId, sign: &Known) -> Known {
-        let mut shard = self.shard(id);
+    fn note(&self, subject: Subject, sign: &Known) {
+        let mut shard = self.shard(subject.instance);
         let shard = &mut *shard;
-        let entry = shard.entries.entry(id).or_default();
-        match &mut entry.fresh {
-            Some(fresh) => merge(fresh, sign),
-            None => {
+        match shard.entries.get_mut(&subject) {
+            Some(Entry { fresh: Some(fresh), .. }) => merge(fresh, sign),
+            Some(entry) => {
                 entry.fresh = Some(Box::new(sign.clone()));
-                shard.dirty.push(id);
+                shard.dirty.push(subject);
+            }
+            None => {
+                let fresh = Some(Box::new(sign.clone()));
+                shard.dirty.push(subject.clone());
+                shard.entries.insert(subject, Entry { fresh, ..Entry::default() });
             }
         }
-        entry.merged()
     }
 
     fn shard(&self, id: InstanceId) -> MutexGuard<'_, Shard> {
@@ -135,6 +148,7 @@ fn beginning(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::{CheckId, Status};
 
     fn id(n: u128) -> InstanceId {
         InstanceId(uuid::Uuid::from_u128(n))
@@ -147,14 +161,18 @@ mod tests {
     #[test]
     fn failures_are_counted_within_their_stretch() {
         let liveness = Liveness::default();
-        let third = Health { changes: 3, ..Health::UNKNOWN };
-        assert_eq!(liveness.failed(id(1), third).failures, 1);
-        assert_eq!(liveness.failed(id(1), third).failures, 2);
+        let third = CheckState { changes: 3, ..CheckState::new(Status::Unhealthy) };
+        let failed = |state| {
+            liveness.failed(Subject::of(id(1)), state);
+            liveness.known(id(1)).failures
+        };
+        assert_eq!(failed(third), 1);
+        assert_eq!(failed(third), 2);
         liveness.seen(id(1), at(5), None);
         let known = liveness.known(id(1));
         assert_eq!((known.failures, known.changes, known.last_seen), (2, 3, Some(at(5))));
-        assert_eq!(liveness.failed(id(1), Health { changes: 5, ..third }).failures, 1);
-        assert_eq!(liveness.failed(id(1), third).failures, 1);
+        assert_eq!(failed(CheckState { changes: 5, ..third }), 1);
+        assert_eq!(failed(third), 1);
         liveness.forget(id(1));
         assert_eq!(liveness.known(id(1)), Known::default());
     }
@@ -162,8 +180,8 @@ mod tests {
     #[test]
     fn the_newest_check_wins_and_time_never_goes_back() {
         let liveness = Liveness::default();
-        liveness.checked(id(1), at(9), Some(1.5), Some("late"));
-        liveness.checked(id(1), at(8), Some(9.0), Some("early"));
+        liveness.checked(Subject::of(id(1)), at(9), Some(1.5), Some("late"));
+        liveness.checked(Subject::of(id(1)), at(8), Some(9.0), Some("early"));
         liveness.seen(id(1), at(3), Some(0.5));
         liveness.seen(id(1), at(2), None);
         let known = liveness.known(id(1));
@@ -172,6 +190,17 @@ mod tests {
             (Some(at(9)), Some(1.5), Some("late"))
         );
         assert_eq!((known.last_seen, known.load), (Some(at(3)), Some(0.5)));
+    }
+
+    #[test]
+    fn each_check_is_known_by_itself() {
+        let liveness = Liveness::default();
+        let web = Subject { instance: id(1), check: CheckId::parse("web").ok() };
+        liveness.checked(web.clone(), at(1), None, Some("of the check"));
+        liveness.seen(id(1), at(2), None);
+        assert_eq!(liveness.known(id(1)).output, None);
+        assert_eq!(liveness.known_of(&web).output.as_deref(), Some("of the check"));
+        assert_eq!(liveness.known_of(&web).last_seen, None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The log, the only place where state moves: the writer appends to it, the follower carries it into the view.
 
 mod anchor;
+mod ends;
 mod follower;
 mod hints;
 mod plan;

@@ -301,7 +301,9 @@ impl<'a> Planner<'a> {
             }
             Command::UpdateInstance(command) => self.overlay.row(&RowKey::Instance(command.id)),
             Command::ReportHealth(command) => self.overlay.row(&RowKey::Instance(command.id)),
-            Command::UnregisterInstance { id, .. } => self.overlay.row(&RowKey::Instance(*id)),
+            Command::UnregisterInstance { id, .. }
+            | Command::SetOverride { id, .. }
+            | Command::EndOverride { id, .. } => self.overlay.row(&RowKey::Instance(*id)),
             Command::PutConfig { key, .. } | Command::DeleteConfig { key, .. } => {
                 self.overlay.row(&RowKey::Config(key.clone()))
             }
@@ -399,6 +401,7 @@ impl<'a> Planner<'a> {
             }
             Change::Updated { .. }
             | Change::HealthChanged(_)
+            | Change::Overridden(_)
             | Change::ConfigPut { .. }
             | Change::ConfigDeleted { .. }
             | Change::TokenCreated(_)

@@ -4,8 +4,8 @@ use uuid::Uuid;
 
 use super::*;
 use crate::domain::{
-    Cause, Checks, Content, Environment, Host, Precondition, ServiceType, Spec,
-    registry::{RegisterInstance, ReportHealth},
+    Cause, Checks, Content, Environment, Host, Precondition, Seen, ServiceType, Spec,
+    registry::{About, RegisterInstance, ReportHealth},
 };
 use crate::{
     log::settlement::{Settlement, outcome_of},
@@ -49,10 +49,10 @@ fn unregister(n: u128) -> Command {
 fn report(n: u128, healthy: bool) -> Command {
     Command::ReportHealth(ReportHealth {
         id: id(n),
-        healthy,
+        about: About::First,
+        seen: if healthy { Seen::Passing } else { Seen::Failing },
         cause: Cause::Report,
         output: None,
-        judged: None,
     })
 }
 

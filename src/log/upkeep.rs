@@ -1,12 +1,12 @@
-//! What has to be done from time to time: remembering where this replica stands, forgetting old idempotency keys, and
-//! taking away tokens that ended.
+//! What has to be done from time to time: remembering where this replica stands, ending overrides whose time is over,
+//! forgetting old idempotency keys, and taking away tokens that ended.
 
 use std::time::Duration;
 
 use chrono::TimeDelta;
 use tokio_util::sync::CancellationToken;
 
-use super::{Caller, Log, WriteError};
+use super::{Caller, Log, WriteError, ends::Ends};
 use crate::{
     domain::{Command, Refusal},
     store::{Database, Lane, StoreError, idempotency},
@@ -25,6 +25,7 @@ pub async fn run_upkeep(log: Log, database: Database, stop: CancellationToken) {
     let follower = log.follower().clone();
     let mut lane = Lane::new(database);
     let mut written = None;
+    let mut ends = Ends::default();
     for turn in 1_u64.. {
         let stopping = tokio::select! {
             () = stop.cancelled() => true,
@@ -38,6 +39,7 @@ pub async fn run_upkeep(log: Log, database: Database, stop: CancellationToken) {
         if stopping {
             return;
         }
+        ends.keep(&log).await;
         if turn % FORGET_EVERY == 0 {
             if let Err(error) = forget(&mut lane).await {
                 tracing::warn!(

@@ -1,4 +1,169 @@
-//! Asks targets how they are. One probe a file: it gets a target and gives an observation; what follows from it is
-//! decided elsewhere.
+//! Asks a target how it fares, and says what it saw. One way of asking a file.
+//!
+//! Invariant: no way leads to an address that may not be asked. All of them connect through `dial`, which looks a name
+//! up once, picks from what it found, and connects to that very address.
 
-pub mod http;
+mod dial;
+mod grpc;
+mod http;
+mod script;
+mod tls;
+
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    domain::{
+        Host, Judged, Seen,
+        check::{Ask, Check},
+    },
+    settings::Networks,
+};
+use dial::Dialer;
+use http::HttpLine;
+use tls::Trust;
+
+/// How much of what a target says is kept.
+const LONGEST_OUTPUT: usize = 4096;
+
+/// What asking came to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Observation {
+    pub seen: Seen,
+    pub latency: Duration,
+    /// What was wrong.
+    pub output: Option<String>,
+    pub load: Option<f32>,
+    /// Nothing was heard of the target: it may as well be this side that is cut off.
+    pub unreachable: bool,
+}
+
+/// What may be asked, and how.
+#[derive(Clone, Debug, Default)]
+pub struct Terms {
+    pub allowed: Networks,
+    pub denied: Networks,
+    /// Where the database is: no target.
+    pub database: Option<(String, u16)>,
+    /// The folder of the programs that may be run; none without.
+    pub scripts: Option<PathBuf>,
+}
+
+pub struct Probes {
+    dialer: Dialer,
+    trust: Trust,
+    scripts: Option<PathBuf>,
+}
+
+/// What a check keeps from one time to the next.
+#[derive(Default)]
+pub struct Line(Option<HttpLine>);
+
+/// What one attempt came to.
+struct Told {
+    seen: Seen,
+    output: Option<String>,
+    load: Option<f32>,
+    unreachable: bool,
+}
+
+impl Told {
+    fn passing() -> Self {
+        Self { seen: Seen::Passing, output: None, load: None, unreachable: false }
+    }
+
+    fn warning(output: String) -> Self {
+        Self { seen: Seen::Warning, ..Self::failing(output) }
+    }
+
+    fn failing(output: String) -> Self {
+        Self { seen: Seen::Failing, output: Some(output), load: None, unreachable: false }
+    }
+
+    fn unreachable(output: String) -> Self {
+        Self { unreachable: true, ..Self::failing(output) }
+    }
+}
+
+impl Probes {
+    pub fn new(terms: Terms) -> Self {
+        let Terms { allowed, denied, database, scripts } = terms;
+        Self { dialer: Dialer::new(allowed, denied, database), trust: Trust::default(), scripts }
+    }
+
+    /// Asks, and asks again as often as the check says before a failure counts.
+    pub async fn ask(&self, judged: &Judged, line: &mut Line) -> Observation {
+        let check = &*judged.check;
+        let mut tries = 0;
+        loop {
+            let began = Instant::now();
+            let told = match tokio::time::timeout(check.timeout, self.once(judged, line)).await {
+                Ok(told) => told,
+                Err(_) => Told::unreachable(format!("no answer within {:?}", check.timeout)),
+            };
+            if told.seen != Seen::Failing || tries >= check.retries {
+                let Told { seen, output, load, unreachable } = told;
+                let output = output.map(beginning);
+                return Observation { seen, latency: began.elapsed(), output, load, unreachable };
+            }
+            tries += 1;
+            tokio::time::sleep(check.retry_delay).await;
+        }
+    }
+
+    async fn once(&self, judged: &Judged, line: &mut Line) -> Told {
+        let Judged { check, host, port } = judged;
+        match &check.ask {
+            Ask::Http(ask) => http::ask(&self.dialer, &self.trust, ask, host, *port, &mut line.0).await,
+            Ask::Tcp { url } => {
+                let (host, port) = url.as_ref().map_or((host, *port), |url| (&url.host, url.port));
+                match self.dialer.connect(host.as_str(), port).await {
+                    Ok(_) => Told::passing(),
+                    Err(error) => Told::unreachable(error.to_string()),
+                }
+            }
+            Ask::Grpc { url, service, tls } => {
+                let (host, port) = url.as_ref().map_or((host, *port), |url| (&url.host, url.port));
+                grpc::ask(&self.dialer, &self.trust, host, port, service, tls.as_ref()).await
+            }
+            Ask::Script { script, args } => match &self.scripts {
+                Some(folder) => script::run(folder, script, args).await,
+                None => Told::failing("script checks are off here".to_owned()),
+            },
+            // nobody asks
+            Ask::Ttl { .. } => Told::passing(),
+        }
+    }
+}
+
+/// Whose load a check adds to: no more than a few of one host are under way at once.
+pub fn host_of<'a>(check: &'a Check, own: &'a Host) -> Arc<str> {
+    let other = match &check.ask {
+        Ask::Http(ask) => ask.place.endpoint().host(),
+        Ask::Tcp { url } | Ask::Grpc { url, .. } => url.as_ref().map(|url| url.host.as_str().to_owned()),
+        Ask::Ttl { .. } | Ask::Script { .. } => None,
+    };
+    other.map_or_else(|| own.as_str().into(), Into::into)
+}
+
+fn beginning(mut text: String) -> String {
+    let mut end = text.len().min(LONGEST_OUTPUT);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.truncate(end);
+    // PostgreSQL's text cannot hold it
+    if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text }
+}
+
+/// The innermost error says what happened; the outer ones say where.
+fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}

@@ -18,8 +18,6 @@ pub enum ServeError {
     Store(#[from] StoreError),
     #[error("the PostgreSQL of its own cannot be used")]
     Private(#[from] PrivateError),
-    #[error("the client for health checks cannot be made")]
-    Checker(#[source] reqwest::Error),
     #[error(transparent)]
     Routes(#[from] Unguarded),
     #[error("TLS cannot be spoken")]

@@ -21,13 +21,14 @@ use tasks::Tasks;
 pub use crate::auth::{TlsError, towards_itself};
 use crate::{
     app::App,
-    checker::Checker,
+    checker::{Checker, Leases},
     doors::{
         kit::{Admission, security::Security},
         native::{Front, Terms},
     },
     liveness::{Flusher, Liveness},
     log::{Anchors, Follower, Log, Writer, run_listener, run_notifier, run_upkeep},
+    probe::{self, Probes},
     settings::{Loaded, Settings},
     store::{Database, Lanes, StoreError, migrate as store_migrate, private::PrivatePostgres},
     telemetry::Metrics,
@@ -103,6 +104,12 @@ impl Server {
         back.spawn_after(&shaped, "flusher", flusher.run(back.stop()));
         writer.spawn_after(&shaped, "writer", pen.run());
 
+        let asking = probe::Terms {
+            allowed: settings.checks.allowed.clone(),
+            denied: settings.checks.denied.clone(),
+            database: database.address(),
+            scripts: settings.checks.scripts.clone(),
+        };
         let app = App::new(
             view,
             log,
@@ -110,10 +117,12 @@ impl Server {
             Lanes::new(database, READ_LANES),
             metrics.clone(),
             credentials.auth(&settings),
+            settings.checks.scripts.is_some(),
         );
         if settings.checker {
-            let task = Checker::new(app.clone()).map_err(ServeError::Checker)?;
+            let task = Checker::new(app.clone(), Probes::new(asking));
             checker.spawn("checker", task.run(checker.stop()));
+            checker.spawn("leases", Leases::new(app.clone()).run(checker.stop()));
         }
         let (tls, secured) = (credentials.tls.clone(), credentials.tls.is_some());
         let terms = Terms {

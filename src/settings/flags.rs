@@ -30,6 +30,12 @@ pub struct Flags {
 
     #[arg(long, value_name = "ON|OFF", help = help(&names::CHECKER))]
     pub checker: Option<String>,
+    #[arg(long, value_name = "NETWORKS", help = help(&names::CHECK_ALLOW))]
+    pub check_allow: Option<String>,
+    #[arg(long, value_name = "NETWORKS", help = help(&names::CHECK_DENY))]
+    pub check_deny: Option<String>,
+    #[arg(long, value_name = "FOLDER", help = help(&names::CHECK_SCRIPTS))]
+    pub check_scripts: Option<String>,
 
     #[arg(long, value_name = "LEVELS", help = help(&names::LOG))]
     pub log: Option<String>,
@@ -98,6 +104,9 @@ impl Flags {
             pg_bin,
             migrate,
             checker,
+            check_allow,
+            check_deny,
+            check_scripts,
             log,
             log_format,
             auth,
@@ -124,6 +133,9 @@ impl Flags {
             (names::PG_BIN, pg_bin),
             (names::MIGRATE, migrate),
             (names::CHECKER, checker),
+            (names::CHECK_ALLOW, check_allow),
+            (names::CHECK_DENY, check_deny),
+            (names::CHECK_SCRIPTS, check_scripts),
             (names::LOG, log),
             (names::LOG_FORMAT, log_format),
             (names::AUTH, auth),

@@ -9,6 +9,7 @@ mod jwt;
 mod layers;
 mod limits;
 mod names;
+mod networks;
 mod origins;
 mod parse;
 mod tls;
@@ -29,6 +30,7 @@ pub use self::{
     jwt::{Jwt, Secret},
     limits::{Limits, Pace, Rate},
     names::{CLIENT_NAMES, SETTINGS, Setting, documented},
+    networks::Networks,
     origins::Origins,
     tls::{Clients, Tls},
 };
@@ -43,6 +45,7 @@ pub struct Settings {
     pub pg_bin: Option<PathBuf>,
     pub migrate: bool,
     pub checker: bool,
+    pub checks: Checks,
     pub log: String,
     pub log_format: LogFormat,
     /// `None` when nobody said: then only loopback may be listened on.
@@ -55,6 +58,16 @@ pub struct Settings {
     pub jwt: Jwt,
     /// The web pages that may call the API; none where nothing is said.
     pub cors_origins: Option<Origins>,
+}
+
+/// Where health checks may go.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Checks {
+    /// Nothing but these, where there are any.
+    pub allowed: Networks,
+    pub denied: Networks,
+    /// The programs that may be run; none without a folder.
+    pub scripts: Option<PathBuf>,
 }
 
 /// How log lines look.
@@ -98,6 +111,7 @@ impl Settings {
             pg_bin: None,
             migrate: true,
             checker: true,
+            checks: Checks::default(),
             log: "info".to_owned(),
             log_format: LogFormat::Auto,
             auth: None,
@@ -121,6 +135,7 @@ impl fmt::Debug for Settings {
             pg_bin,
             migrate,
             checker,
+            checks,
             log,
             log_format,
             auth,
@@ -137,6 +152,7 @@ impl fmt::Debug for Settings {
             .field("pg_bin", pg_bin)
             .field("migrate", migrate)
             .field("checker", checker)
+            .field("checks", checks)
             .field("log", log)
             .field("log_format", log_format)
             .field("auth", auth)
@@ -208,6 +224,11 @@ fn resolve(
         pg_bin: value(layers, &name::PG_BIN, parse::path)?,
         migrate: required(layers, &name::MIGRATE, parse::switch)?,
         checker: required(layers, &name::CHECKER, parse::switch)?,
+        checks: Checks {
+            allowed: value(layers, &name::CHECK_ALLOW, Networks::parse)?.unwrap_or_default(),
+            denied: value(layers, &name::CHECK_DENY, Networks::parse)?.unwrap_or_default(),
+            scripts: value(layers, &name::CHECK_SCRIPTS, parse::path)?,
+        },
         log: required(layers, &name::LOG, parse::log_levels)?,
         log_format: required(layers, &name::LOG_FORMAT, parse::log_format)?,
         auth,

@@ -20,6 +20,7 @@ pub struct Setting {
     pub help: &'static str,
 }
 
+const NETWORKS: &str = "networks with commas between them, such as 10.0.0.0/8,192.168.1.7,2001:db8::/32";
 const SWITCH: &str = "on or off (true, false, yes, no, 1 and 0 are understood too)";
 
 pub const DATABASE_URL: Setting = Setting {
@@ -74,6 +75,33 @@ pub const CHECKER: Setting = Setting {
     secret: false,
     allowed: SWITCH,
     help: "Whether this replica asks the health URLs of the registered instances: on or off.",
+};
+
+pub const CHECK_ALLOW: Setting = Setting {
+    name: "ROLLCALL_CHECK_ALLOW",
+    key: "check_allow",
+    default: None,
+    secret: false,
+    allowed: NETWORKS,
+    help: "Networks that health checks may go to, and no others; by default all but the link's own and metadata services.",
+};
+
+pub const CHECK_DENY: Setting = Setting {
+    name: "ROLLCALL_CHECK_DENY",
+    key: "check_deny",
+    default: None,
+    secret: false,
+    allowed: NETWORKS,
+    help: "Networks that health checks may not go to, whatever else is allowed.",
+};
+
+pub const CHECK_SCRIPTS: Setting = Setting {
+    name: "ROLLCALL_CHECK_SCRIPTS",
+    key: "check_scripts",
+    default: None,
+    secret: false,
+    allowed: "the path of a folder",
+    help: "Folder of the programs that script checks may run; without it there are no script checks.",
 };
 
 pub const LOG: Setting = Setting {
@@ -253,13 +281,16 @@ pub const CONFIG: Setting = Setting {
 };
 
 /// Every setting that a value can be given for, in the order of the documentation.
-pub const SETTINGS: [Setting; 24] = [
+pub const SETTINGS: [Setting; 27] = [
     DATABASE_URL,
     LISTEN,
     DATA_DIR,
     PG_BIN,
     MIGRATE,
     CHECKER,
+    CHECK_ALLOW,
+    CHECK_DENY,
+    CHECK_SCRIPTS,
     LOG,
     LOG_FORMAT,
     AUTH,

@@ -3,7 +3,10 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::append::{ConfigChange, Guard, InstanceChange, KeptAnswer, NewEvent, TokenChange};
+use super::{
+    append::{ConfigChange, Guard, InstanceChange, KeptAnswer, NewEvent, TokenChange},
+    state::StateText,
+};
 use crate::domain::{Content, Instance, RowKey, ServiceName};
 
 #[derive(Default)]
@@ -21,6 +24,8 @@ pub struct InstanceColumns<'a> {
     pub changes: Vec<i32>,
     pub spec: Vec<&'a str>,
     pub registered: Vec<DateTime<Utc>>,
+    /// None where no row had any before and none has now.
+    pub state: Option<Vec<Option<String>>>,
 }
 
 impl<'a> InstanceColumns<'a> {
@@ -36,6 +41,10 @@ impl<'a> InstanceColumns<'a> {
                 None => columns.push_removal(),
             }
         }
+        let state = |change: &InstanceChange| StateText::of(&change.row.as_ref()?.0);
+        if changes.iter().any(|change| change.before > 0 || state(change).is_some()) {
+            columns.state = Some(changes.iter().map(state).collect());
+        }
         columns
     }
 
@@ -44,9 +53,9 @@ impl<'a> InstanceColumns<'a> {
         self.service.push(row.service.as_str());
         self.key.push(row.key.as_str());
         self.key_given.push(row.key.is_given());
-        self.status.push(row.health.status.as_str());
-        self.failures.push(i32::try_from(row.health.failures).unwrap_or(i32::MAX));
-        self.changes.push(row.health.changes.cast_signed());
+        self.status.push(row.status().as_str());
+        self.failures.push(row.health.failures().into());
+        self.changes.push(row.health.changes().cast_signed());
         self.spec.push(spec);
         self.registered.push(row.registered_at);
     }

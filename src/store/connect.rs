@@ -48,6 +48,13 @@ impl Database {
         Ok(Self::new(options, metrics))
     }
 
+    /// The host and the port of the database; None where it is reached by a socket of this machine.
+    pub fn address(&self) -> Option<(String, u16)> {
+        let host = self.options.get_host();
+        let by_socket = self.options.get_socket().is_some() || host.starts_with('/');
+        (!by_socket).then(|| (host.to_owned(), self.options.get_port()))
+    }
+
     /// Where the database is, without its password.
     pub fn describe(&self) -> String {
         let place = match self.options.get_socket() {

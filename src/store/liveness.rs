@@ -10,9 +10,27 @@ use super::{
     error::StoreError,
     lane::{STATEMENT_WITHIN, bounded},
 };
-use crate::domain::InstanceId;
+use crate::domain::{CheckId, InstanceId};
 
-/// What is known of an instance outside the log.
+/// What is spoken of: an instance, or one check of it that has a name. The check that nobody named is the instance's
+/// own.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Subject {
+    pub instance: InstanceId,
+    pub check: Option<CheckId>,
+}
+
+impl Subject {
+    pub fn of(instance: InstanceId) -> Self {
+        Self { instance, check: None }
+    }
+
+    fn check_text(&self) -> &str {
+        self.check.as_ref().map_or("", CheckId::as_str)
+    }
+}
+
+/// What is known of an instance, or of a check, outside the log.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sign {
     pub last_seen: Option<DateTime<Utc>>,
@@ -31,23 +49,25 @@ pub async fn flush(
     connection: &mut PgConnection,
     replica: Uuid,
     number: i64,
-    signs: &[(InstanceId, Sign)],
+    signs: &[(Subject, Sign)],
 ) -> Result<(), StoreError> {
     let column = |f: &dyn Fn(&Sign) -> Option<f32>| signs.iter().map(|(_, sign)| f(sign)).collect::<Vec<_>>();
     let time = |f: &dyn Fn(&Sign) -> Option<DateTime<Utc>>| {
         signs.iter().map(|(_, sign)| f(sign)).collect::<Vec<_>>()
     };
-    let ids: Vec<Uuid> = signs.iter().map(|(id, _)| id.0).collect();
+    let ids: Vec<Uuid> = signs.iter().map(|(subject, _)| subject.instance.0).collect();
+    let checks: Vec<&str> = signs.iter().map(|(subject, _)| subject.check_text()).collect();
     let outputs: Vec<Option<&str>> = signs.iter().map(|(_, sign)| sign.output.as_deref()).collect();
     let failures: Vec<i64> = signs.iter().map(|(_, sign)| sign.failures).collect();
     let changes: Vec<i32> = signs.iter().map(|(_, sign)| sign.changes.cast_signed()).collect();
     bounded(
         STATEMENT_WITHIN,
         sqlx::query_scalar!(
-            "select rollcall.flush_liveness($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+            "select rollcall.flush_liveness($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
             replica,
             number,
             &ids,
+            &checks as &[&str],
             &time(&|sign| sign.last_seen) as &[Option<DateTime<Utc>>],
             &time(&|sign| sign.last_check) as &[Option<DateTime<Utc>>],
             &column(&|sign| sign.latency_ms) as &[Option<f32>],
@@ -62,10 +82,31 @@ pub async fn flush(
     Ok(())
 }
 
+/// When each of these instances was last heard of, by whichever replica.
+pub async fn last_seen(
+    connection: &mut PgConnection,
+    ids: &[InstanceId],
+) -> Result<Vec<(InstanceId, DateTime<Utc>)>, StoreError> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+    let rows = bounded(
+        STATEMENT_WITHIN,
+        sqlx::query!(
+            r#"
+            select l.instance, l.last_seen as "last_seen!" from rollcall.liveness l
+            where l.instance = any($1) and l.check_id = '' and l.last_seen is not null
+            "#,
+            &ids
+        )
+        .fetch_all(connection),
+    )
+    .await?;
+    Ok(rows.into_iter().map(|row| (InstanceId(row.instance), row.last_seen)).collect())
+}
+
 /// What was flushed after `seq`, or all there is where the feed no longer reaches back that far.
 pub struct Feed {
     pub seq: i64,
-    pub signs: Vec<(InstanceId, Sign)>,
+    pub signs: Vec<(Subject, Sign)>,
 }
 
 pub async fn follow(connection: &mut PgConnection, seq: Option<i64>) -> Result<Feed, StoreError> {
@@ -91,11 +132,12 @@ async fn feed_between(connection: &mut PgConnection, after: i64, to: i64) -> Res
         sqlx::query_as!(
             SignRow,
             r#"
-            select u.instance as "instance!", u.last_seen, u.last_check, u.latency_ms, u.output, u.load,
+            select u.instance as "instance!", u.check_id, u.last_seen, u.last_check, u.latency_ms, u.output, u.load,
                    u.failures as "failures!", u.changes as "changes!"
             from rollcall.liveness_feed f,
-              unnest(f.instance, f.last_seen, f.last_check, f.latency_ms, f.output, f.load, f.failures, f.changes)
-                u(instance, last_seen, last_check, latency_ms, output, load, failures, changes)
+              unnest(f.instance, f.check_id, f.last_seen, f.last_check, f.latency_ms, f.output, f.load, f.failures,
+                     f.changes)
+                u(instance, check_id, last_seen, last_check, latency_ms, output, load, failures, changes)
             where f.seq > $1 and f.seq <= $2 order by f.seq
             "#,
             after,
@@ -114,7 +156,7 @@ async fn all(connection: &mut PgConnection, newest: i64) -> Result<Feed, StoreEr
         STATEMENT_WITHIN,
         sqlx::query_as!(
             SignRow,
-            "select l.instance, l.last_seen, l.last_check, l.latency_ms, l.output, l.load, l.failures, l.changes \
+            "select l.instance, l.check_id as \"check_id?\", l.last_seen, l.last_check, l.latency_ms, l.output, l.load, l.failures, l.changes \
              from rollcall.liveness l join rollcall.instances i on i.id = l.instance"
         )
         .fetch_all(connection),
@@ -125,6 +167,7 @@ async fn all(connection: &mut PgConnection, newest: i64) -> Result<Feed, StoreEr
 
 struct SignRow {
     instance: Uuid,
+    check_id: Option<String>,
     last_seen: Option<DateTime<Utc>>,
     last_check: Option<DateTime<Utc>>,
     latency_ms: Option<f32>,
@@ -135,7 +178,7 @@ struct SignRow {
 }
 
 impl SignRow {
-    fn into_sign(self) -> (InstanceId, Sign) {
+    fn into_sign(self) -> (Subject, Sign) {
         let sign = Sign {
             last_seen: self.last_seen,
             last_check: self.last_check,
@@ -145,6 +188,7 @@ impl SignRow {
             failures: self.failures,
             changes: self.changes.cast_unsigned(),
         };
-        (InstanceId(self.instance), sign)
+        let check = self.check_id.and_then(|check| CheckId::parse(&check).ok());
+        (Subject { instance: InstanceId(self.instance), check }, sign)
     }
 }

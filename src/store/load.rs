@@ -7,10 +7,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use sqlx::{Connection, PgConnection};
 
-use super::{error::StoreError, lane::bounded, poll::Cursor};
+use super::{error::StoreError, lane::bounded, poll::Cursor, state::StateText};
 use crate::domain::{
-    ConfigEntry, ConfigKey, Content, Digest, Environment, Fault, Health, Instance, InstanceId, Key, Metadata,
-    Revision, ServiceName, Spec, Status, Token, TokenId, TokenName,
+    CheckState, ConfigEntry, ConfigKey, Content, Digest, Environment, Fault, Instance, InstanceId, Key,
+    Metadata, Revision, ServiceName, Spec, Status, Token, TokenId, TokenName,
 };
 
 /// A registry of a hundred thousand loads in under a second; this is for the day when the database is busy as well.
@@ -51,7 +51,7 @@ async fn load_in_one_snapshot(connection: &mut PgConnection) -> Result<Loaded, S
     let mut rows = sqlx::query_as!(
         InstanceRow,
         "select id, service, key, key_given, version, revision, status, failures, health_changes, spec, \
-         registered_at, updated_at from rollcall.instances"
+         state, registered_at, updated_at from rollcall.instances"
     )
     .fetch(&mut *snapshot);
     // One by one, so that no second copy of everything is left behind in memory.
@@ -102,6 +102,7 @@ struct InstanceRow {
     failures: i32,
     health_changes: i32,
     spec: String,
+    state: Option<String>,
     registered_at: chrono::DateTime<chrono::Utc>,
     updated_at: chrono::DateTime<chrono::Utc>,
 }
@@ -131,16 +132,20 @@ impl InstanceRow {
             Some(metadata) => spec.metadata = metadata.clone(),
             None => drop(known.insert(metadata.get().into(), spec.metadata.clone())),
         }
+        let state = StateText::read(row.state.as_deref()).map_err(|error| odd("state", error.to_string()))?;
+        let (health, overridden) = state.over(CheckState {
+            status: Status::parse(&row.status).ok_or_else(|| odd("status", row.status.clone()))?,
+            failures: u16::try_from(row.failures).map_err(|error| odd("failures", error.to_string()))?,
+            successes: 0,
+            changes: row.health_changes.cast_unsigned(),
+        });
         Ok(Instance {
             id: InstanceId(row.id),
             service: ServiceName::parse(&row.service).map_err(|fault| odd("service", fault.to_string()))?,
             key: Key::stored(&row.key, row.key_given),
             spec: Arc::new(spec),
-            health: Health {
-                status: Status::parse(&row.status).ok_or_else(|| odd("status", row.status.clone()))?,
-                failures: u32::try_from(row.failures).map_err(|error| odd("failures", error.to_string()))?,
-                changes: row.health_changes.cast_unsigned(),
-            },
+            health,
+            overridden,
             registered_at: row.registered_at,
             updated_at: row.updated_at,
             version: row.version,

@@ -18,6 +18,7 @@ pub mod load;
 pub mod migrate;
 pub mod poll;
 pub mod private;
+mod state;
 
 pub use append::{Appended, Batch, GroupOutcome};
 pub use connect::Database;

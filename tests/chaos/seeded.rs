@@ -258,7 +258,7 @@ fn resolved(tree: &Path, bug: &Bug) -> Result<String, String> {
         let ([.., (_, sql)], later) = migrations.split_at(at + 1) else { continue };
         for hunk in section.split("\n@@ ").skip(1) {
             let begins = hunk.lines().skip(1).filter_map(|line| line.strip_prefix([' ', '-']));
-            let before: String = begins.take(2).map(|line| format!("{line}\n")).collect();
+            let before = begins.take(2).collect::<Vec<_>>().join("\n");
             let Some(place) = sql.find(&before) else { continue };
             let function = sql[..place + before.len()].rsplit_once("function ").map(|(_, rest)| rest);
             let Some((name, _)) = function.and_then(|rest| rest.split_once('(')) else { continue };

@@ -12,6 +12,7 @@
 
 mod append;
 mod auth;
+mod checks;
 mod firstviscount;
 mod http;
 mod limits;

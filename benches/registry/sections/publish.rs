@@ -4,8 +4,8 @@ use std::{hint::black_box, sync::Arc, time::Instant};
 
 use rollcall::{
     domain::{
-        Cause, Change, Checks, Event, Health, Host, Instance, InstanceId, Key, ServiceName, ServiceType,
-        Spec, Status, event::HealthChanged, target::Endpoint,
+        Cause, Change, CheckState, Checks, Event, Health, Host, Instance, InstanceId, Key, ServiceName,
+        ServiceType, Spec, Status, event::HealthChanged, target::Endpoint,
     },
     view::{Snapshot, View},
 };
@@ -70,7 +70,8 @@ impl Registry {
                 service: ServiceName::parse(&format!("service-{:06}", number / 10)).unwrap(),
                 key: Key::Given(format!("{number}").as_str().into()),
                 spec: spec.clone(),
-                health: Health::HEALTHY,
+                health: Health::of([CheckState::new(Status::Healthy)]),
+                overridden: None,
                 registered_at: now,
                 updated_at: now,
                 version: 1,
@@ -103,7 +104,8 @@ impl Registry {
             service,
             version: 2,
             old: Status::Healthy,
-            new: Health::UNKNOWN,
+            new: Health::of([CheckState::new(Status::Unknown)]),
+            check: None,
             cause: Cause::Report,
             output: None,
         };

@@ -1,7 +1,7 @@
 //! Reads a JSON object field by field and notes every fault with its place, so that a client learns of all its
 //! mistakes at once.
 
-use std::{collections::BTreeMap, fmt::Display};
+use std::{collections::BTreeMap, fmt::Display, ops::RangeInclusive};
 
 use serde_json::{Map, Value};
 
@@ -58,6 +58,11 @@ impl<'v, 'f> Fields<'v, 'f> {
         Some(read(&mut fields))
     }
 
+    /// A field's value where it is true or false, and nothing else.
+    pub fn flag(&self, name: &str) -> Option<bool> {
+        self.get(name)?.as_bool()
+    }
+
     /// A list of at most `most` things. Empty where none is given.
     pub fn list<T>(
         &mut self,
@@ -82,6 +87,36 @@ impl<'v, 'f> Fields<'v, 'f> {
             }
         }
         list
+    }
+
+    /// A list of at most `most` objects. None where none is given; those with faults are left out.
+    pub fn objects<T>(
+        &mut self,
+        name: &str,
+        most: usize,
+        mut read: impl FnMut(&mut Fields<'v, '_>) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        self.get(name)?;
+        let items = self.list(name, most, Ok);
+        let mut list = Vec::with_capacity(items.len());
+        for (index, item) in items.into_iter().enumerate() {
+            let place = format!("{}{name}[{index}]", self.place);
+            list.extend(Fields::of(item, &place, self.violations).and_then(|mut fields| read(&mut fields)));
+        }
+        Some(list)
+    }
+
+    /// One thing, or a list of at most `most`. Empty where none is given.
+    pub fn one_or_more<T>(
+        &mut self,
+        name: &str,
+        most: usize,
+        read: impl FnMut(&'v Value) -> Result<T, Fault> + Copy,
+    ) -> Vec<T> {
+        match self.get(name) {
+            Some(Value::Array(_)) => self.list(name, most, read),
+            _ => self.optional(name, read).into_iter().collect(),
+        }
     }
 
     /// A map of at most `most` names, each of at most `longest` characters. Empty where none is given.
@@ -165,18 +200,26 @@ pub fn parsed<T>(parse: impl Fn(&str) -> Result<T, Fault>) -> impl Fn(&Value) ->
     move |value| parse(as_text(value)?)
 }
 
-/// A whole number from `least` to 65535. `8080.0` is one too: JSON knows one kind of number only.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is within bounds")]
+/// A whole number from `least` to 65535.
 pub fn number_from(least: u16) -> impl Fn(&Value) -> Result<u16, Fault> {
+    number_within(least..=u16::MAX)
+}
+
+/// A whole number within bounds. `8080.0` is one too: JSON knows one kind of number only.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is within bounds")]
+pub fn number_within(bounds: RangeInclusive<u16>) -> impl Fn(&Value) -> Result<u16, Fault> {
     move |value| {
+        let (least, most) = (*bounds.start(), *bounds.end());
         value
             .as_f64()
-            .filter(|number| {
-                number.fract() == 0.0 && (f64::from(least)..=f64::from(u16::MAX)).contains(number)
-            })
+            .filter(|number| number.fract() == 0.0 && (f64::from(least)..=f64::from(most)).contains(number))
             .map(|number| number as u16)
-            .ok_or_else(|| format!("must be an integer from {least} to 65535").into())
+            .ok_or_else(|| format!("must be an integer from {least} to {most}").into())
     }
+}
+
+pub fn yes_or_no(value: &Value) -> Result<bool, Fault> {
+    value.as_bool().ok_or(Fault::new("must be true or false"))
 }
 
 fn as_text(value: &Value) -> Result<&str, Fault> {

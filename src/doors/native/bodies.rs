@@ -56,8 +56,7 @@ pub struct RegistrationBody {
     /// A whole URL at which people or programs find it.
     #[schema(schema_with = url, required = false)]
     url: String,
-    /// Absent for the HTTP poll; empty for an instance that nobody checks. No others in this version.
-    #[schema(max_items = 0, value_type = Option<Vec<Object>>)]
+    #[schema(schema_with = super::check_shapes::list, required = false)]
     checks: Option<Vec<Value>>,
     /// What it has to do with, in words of its own.
     #[schema(schema_with = topics, required = false)]

@@ -165,7 +165,7 @@ impl Wanted {
     }
 
     fn takes(&self, instance: &Instance) -> bool {
-        let status = instance.health.status;
+        let status = instance.status();
         let answers = status == self.status || (self.degraded && status == Status::Degraded);
         answers && self.selection.takes(instance)
     }

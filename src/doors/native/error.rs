@@ -24,6 +24,10 @@ impl From<AppError> for Problem {
             AppError::Forbidden { .. } | AppError::MoreThanOwn => {
                 return Self::forbidden(error.to_string());
             }
+            AppError::ScriptsOff { check } => {
+                let violation = Violation::new(format!("checks[{check}].kind"), &error);
+                return Self::invalid(vec![violation]);
+            }
             AppError::Unavailable => "store_unavailable",
             AppError::OutcomeUnknown => "outcome_unknown",
             AppError::Overloaded => "overloaded",
@@ -47,6 +51,7 @@ impl From<Refusal> for Problem {
         let detail = refusal.to_string();
         match refusal {
             Refusal::NoSuchInstance => Self::new(StatusCode::NOT_FOUND, "no_such_instance", detail),
+            Refusal::NoSuchCheck => Self::new(StatusCode::NOT_FOUND, "no_such_check", detail),
             Refusal::NoSuchConfig => Self::new(StatusCode::NOT_FOUND, "no_such_config", detail),
             Refusal::NoSuchToken => Self::new(StatusCode::NOT_FOUND, "no_such_token", detail),
             Refusal::PreconditionFailed { current } => {
@@ -84,9 +89,11 @@ mod tests {
         let internal = AppError::Internal(Box::new(std::io::Error::other("secret")));
         for (error, status, code) in [
             (AppError::Refused(Refusal::NoSuchInstance), 404, "no_such_instance"),
+            (AppError::Refused(Refusal::NoSuchCheck), 404, "no_such_check"),
             (AppError::Refused(Refusal::NoSuchConfig), 404, "no_such_config"),
             (AppError::Refused(Refusal::PreconditionFailed { current: None }), 412, "precondition_failed"),
             (AppError::Refused(Refusal::IdentityChanged { field: "host" }), 409, "identity_changed"),
+            (AppError::ScriptsOff { check: 2 }, 400, "invalid_request"),
             (AppError::Unavailable, 503, "store_unavailable"),
             (AppError::OutcomeUnknown, 503, "outcome_unknown"),
             (AppError::Overloaded, 503, "overloaded"),

@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use serde_json::Value;
-use utoipa::IntoParams;
+use utoipa::{IntoParams, openapi::Object};
 
 use super::{
     answer::{Freshness, json, read_at, written_at},
@@ -19,11 +19,12 @@ use super::{
     },
     instance::changed,
     path::InPath,
+    schemas::words,
     wire::{HealthReply, InstanceReply},
 };
 use crate::{
     app::App,
-    domain::Violation,
+    domain::{CheckId, Fault, Seen, Violation, registry::About},
     doors::kit::{CallerOf, Fields, JSON, Params, Problem, Sent, body::ONE, fields::share},
 };
 
@@ -43,12 +44,17 @@ const LONGEST_OUTPUT: usize = 4096;
         WriteProblems, BodyProblems, NoSuchInstance,
     ),
 )]
-pub async fn heartbeat(State(app): State<App>, InPath(id): InPath, sent: Sent) -> Result<Response, Problem> {
+pub async fn heartbeat(
+    State(app): State<App>,
+    InPath(id): InPath,
+    CallerOf(caller): CallerOf,
+    sent: Sent,
+) -> Result<Response, Problem> {
     let load = match sent.json_if_any(JSON, ONE).await? {
         Some(body) => read_load(&body).map_err(Problem::invalid)?,
         None => None,
     };
-    app.heartbeat(id, load).await?;
+    app.heartbeat(&caller, id, load).await?;
     let revision = app.snapshot()?.revision();
     Ok(written_at(revision, StatusCode::NO_CONTENT.into_response()))
 }
@@ -61,8 +67,8 @@ fn read_load(body: &Value) -> Result<Option<f32>, Vec<Violation>> {
 
 /// Reports how an instance fares
 ///
-/// It counts as a result of the instance's own check: the newest result wins. Healthy sets the failures to 0; ill
-/// counts one more: degraded from the first on, unhealthy from the third.
+/// It counts as a result of the instance's check, and as a sign of life: the newest result wins. Healthy sets the
+/// failures to 0; ill counts one more, by default degraded from the first on and unhealthy from the third.
 #[utoipa::path(
     post, path = "/api/v1/services/{id}/health", tag = "health",
     params(
@@ -83,23 +89,49 @@ pub async fn report_health(
     CallerOf(caller): CallerOf,
     mut params: Params,
 ) -> Result<Response, Problem> {
-    let (healthy, output) = read_report(&mut params)?;
-    changed(&app.report_health(&caller, id, healthy, output).await?)
+    let Report { about, seen, output } = read_report(&mut params)?;
+    changed(&app.report_health(&caller, id, about, seen, output).await?)
 }
 
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "describes parameters to OpenAPI")]
 struct ReportParams {
-    /// What is reported.
+    /// What is reported. One of this and `status` is needed.
+    #[param(required = false)]
     healthy: bool,
+    /// The same with a third word: `warn` is alive, and not well.
+    #[param(required = false, schema_with = reports)]
+    status: String,
+    /// The id of the check that it is a result of; the first, where nothing is said.
+    #[param(required = false, min_length = 1, max_length = 100)]
+    check: String,
     /// Why; 4 KiB of UTF-8 at most.
     #[param(max_length = 4096, required = false)]
     output: String,
 }
 
-fn read_report(params: &mut Params) -> Result<(bool, Option<Arc<str>>), Problem> {
-    let healthy = params.flag("healthy");
+#[derive(Debug)]
+struct Report {
+    about: About,
+    seen: Seen,
+    output: Option<Arc<str>>,
+}
+
+const REPORTS: [(&str, Seen); 3] =
+    [("pass", Seen::Passing), ("warn", Seen::Warning), ("fail", Seen::Failing)];
+
+fn reports() -> Object {
+    words(REPORTS.map(|(word, _)| word))
+}
+
+fn read_report(params: &mut Params) -> Result<Report, Problem> {
+    let healthy = params.flag("healthy").map(|well| if well { Seen::Passing } else { Seen::Failing });
+    let status = params.read("status", |text| {
+        let seen = REPORTS.into_iter().find(|(word, _)| *word == text);
+        seen.map(|(_, seen)| seen).ok_or(Fault::new("must be one of pass, warn, fail"))
+    });
+    let about = params.read("check", |text| CheckId::parse(text).map(About::Check));
     let output = params.read("output", |text| {
         if text.len() > LONGEST_OUTPUT {
             return Err(format!("may have at most {LONGEST_OUTPUT} bytes, has {}", text.len()).into());
@@ -107,8 +139,15 @@ fn read_report(params: &mut Params) -> Result<(bool, Option<Arc<str>>), Problem>
         Ok(Arc::from(text))
     });
     params.finish()?;
-    let missing = || Problem::bad_parameter(vec![Violation::new("healthy", "is required: true or false")]);
-    Ok((healthy.ok_or_else(missing)?, output))
+    let bad = |message: &str| Problem::bad_parameter(vec![Violation::new("healthy", message)]);
+    let seen = match (healthy, status) {
+        (Some(healthy), Some(status)) if healthy != status => {
+            return Err(bad("says otherwise than 'status'"));
+        }
+        (Some(seen), _) | (None, Some(seen)) => seen,
+        (None, None) => return Err(bad("is required: true or false")),
+    };
+    Ok(Report { about: about.unwrap_or(About::First), seen, output })
 }
 
 /// How one instance fares
@@ -165,10 +204,26 @@ mod tests {
     #[test]
     fn a_report_says_healthy_or_not() {
         let read = |query: &str| read_report(&mut Params::parse(query).unwrap());
-        assert_eq!(read("healthy=true").unwrap(), (true, None));
-        assert_eq!(read("healthy=False&output=down").unwrap(), (false, Some("down".into())));
+        let told = |query: &str| {
+            let Report { about, seen, output } = read(query).unwrap();
+            (matches!(about, About::Check(_)), seen, output)
+        };
+        assert_eq!(told("healthy=true"), (false, Seen::Passing, None));
+        assert_eq!(told("healthy=False&output=down"), (false, Seen::Failing, Some("down".into())));
+        assert_eq!(told("status=warn&check=web"), (true, Seen::Warning, None));
+        assert_eq!(told("status=pass&healthy=true"), (false, Seen::Passing, None));
         let long = format!("healthy=true&output={}", "x".repeat(4097));
-        for bad in ["", "healthy=", "healthy=1", "healthy=maybe", "healthy=true&healthy=true", &long] {
+        for bad in [
+            "",
+            "status=ill",
+            "status=pass&healthy=false",
+            "healthy=true&check=",
+            "healthy=",
+            "healthy=1",
+            "healthy=maybe",
+            "healthy=true&healthy=true",
+            &long,
+        ] {
             assert_eq!(read(bad).unwrap_err().status(), StatusCode::BAD_REQUEST, "{bad}");
         }
     }

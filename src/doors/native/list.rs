@@ -145,7 +145,7 @@ impl Filter {
     fn takes(&self, instance: &Instance) -> bool {
         self.name.as_deref().is_none_or(|name| instance.service.as_str() == name)
             && self.kind.is_none_or(|kind| instance.spec.kind == kind)
-            && self.status.is_none_or(|status| instance.health.status == status)
+            && self.status.is_none_or(|status| instance.status() == status)
             && self.selection.takes(instance)
             && self.text.as_deref().is_none_or(|text| mentions(instance, text))
     }

@@ -6,6 +6,8 @@
 mod admitted;
 mod answer;
 mod bodies;
+mod check_shapes;
+mod checks;
 mod config;
 mod discover;
 mod documented;
@@ -18,6 +20,7 @@ mod instance;
 mod list;
 mod names;
 mod openapi;
+mod overrides;
 mod page;
 mod patch;
 mod path;
@@ -136,6 +139,10 @@ fn described() -> Routes {
         .add(
             routes!(health::get_health, health::report_health),
             &[(GET, OfInstance(Read)), (POST, OfInstance(Write))],
+        )
+        .add(
+            routes!(overrides::put_override, overrides::delete_override),
+            &[(PUT, OfInstance(Write)), (DELETE, OfInstance(Write))],
         )
         .add(routes!(discover::discover), &[(GET, Named(Service, Read, "name"))])
         .add(routes!(discover::discover_at_root), &[(GET, Named(Service, Read, "name"))])

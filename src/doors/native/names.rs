@@ -55,7 +55,7 @@ pub struct NameReply<'a> {
 
 impl<'a> NameReply<'a> {
     fn of(view: &'a ServiceView) -> Self {
-        let count = |status| view.instances.values().filter(|i| i.health.status == status).count();
+        let count = |status| view.instances.values().filter(|i| i.status() == status).count();
         Self {
             name: view.name.as_str(),
             instances: view.instances.len(),

@@ -13,7 +13,7 @@ use axum::{
 use utoipa::OpenApi;
 use utoipa_swagger_ui::Config;
 
-use super::{answer::json_bytes, error::internal, path::Segment};
+use super::{answer::json_bytes, check_shapes::CheckShape, error::internal, path::Segment};
 use crate::doors::kit::{self, problem::ProblemBody, security::guard_page};
 
 pub type Problem<'a> = ProblemBody<'a>;
@@ -40,7 +40,7 @@ pub type Problem<'a> = ProblemBody<'a>;
         (name = "operations", description = "rollcall itself"),
     ),
     paths(describe_document, describe_page),
-    components(schemas(ProblemBody, super::wire::InstanceReply)),
+    components(schemas(ProblemBody, CheckShape, super::wire::InstanceReply)),
 )]
 pub struct Api;
 
@@ -62,7 +62,9 @@ fn describe_page() {}
 
 /// The description, as it is sent.
 pub fn document(api: &utoipa::openapi::OpenApi) -> Result<Bytes, serde_json::Error> {
-    serde_json::to_vec(api).map(Bytes::from)
+    let mut description = serde_json::to_value(api)?;
+    CheckShape::complete(&mut description);
+    serde_json::to_vec(&description).map(Bytes::from)
 }
 
 pub fn send(document: Bytes) -> Response {

@@ -90,7 +90,7 @@ impl<'a> Place<'a> {
             Field::Name => Value::Text(instance.service.as_str()),
             Field::RegisteredAt => Value::Number(instance.registered_at.timestamp_micros()),
             Field::UpdatedAt => Value::Number(instance.updated_at.timestamp_micros()),
-            Field::Status => Value::Status(instance.health.status),
+            Field::Status => Value::Status(instance.status()),
         };
         Self(value, instance.id.0)
     }
@@ -176,12 +176,15 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::doors::native::sample;
+    use crate::{
+        domain::{CheckState, Health},
+        doors::native::sample,
+    };
 
     fn instance(number: u128, name: &str, second: i64, status: Status) -> Instance {
         let registration = json!({"name": name, "type": "api", "host": "a", "port": 1});
         let mut instance = sample::instance(number, &registration);
-        instance.health.status = status;
+        instance.health = Health::of([CheckState::new(status)]);
         instance.registered_at = DateTime::from_timestamp(second, 7000).unwrap();
         instance.updated_at = DateTime::from_timestamp(-second, 0).unwrap();
         instance

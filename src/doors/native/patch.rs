@@ -149,8 +149,8 @@ fn said_of(instance: &Instance) -> Map<String, Value> {
     if instance.key.is_given() {
         merge_member(&mut said, "key", json!(instance.key.as_str()));
     }
-    if spec.checks == Checks::Nobody {
-        merge_member(&mut said, "checks", json!([]));
+    if spec.checks != Checks::Poll {
+        merge_member(&mut said, "checks", json!(spec.checks));
     }
     match said {
         Value::Object(said) => said,

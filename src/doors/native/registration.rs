@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use url::Url;
 
+use super::checks::read_checks;
 use crate::{
     domain::{
         Checks, Fault, Host, Key, Metadata, ServiceName, ServiceType, Spec, Violation, fault::text_within,
@@ -74,7 +75,7 @@ impl Registration {
         let url = fields.optional("url", parsed(whole_url));
         let topics = fields.list("topics", MOST_ENTRIES, text(1, LONGEST_WORD));
         let dependencies = fields.list("dependencies", MOST_ENTRIES, parsed(ServiceName::parse));
-        let checks = fields.optional("checks", read_checks).unwrap_or_default();
+        let checks = read_checks(fields, &health_check_endpoint).map(Checks::listed).unwrap_or_default();
         let load = fields.optional("load", share);
         let spec = Spec {
             kind: kind?,
@@ -121,14 +122,6 @@ fn whole_url(text: &str) -> Result<String, Fault> {
     Ok(text.to_owned())
 }
 
-fn read_checks(value: &Value) -> Result<Checks, Fault> {
-    match value {
-        Value::Array(checks) if checks.is_empty() => Ok(Checks::Nobody),
-        Value::Array(_) => Err(Fault::new("may only be absent or an empty list in this version")),
-        _ => Err(Fault::new("must be a list")),
-    }
-}
-
 fn read_metadata(fields: &mut Fields<'_, '_>) -> Metadata {
     let defaults = Metadata::default();
     let mut word = |name: &str| fields.optional(name, text(0, LONGEST_WORD));
@@ -171,7 +164,7 @@ mod tests {
         assert_eq!(key, None);
         assert_eq!(*spec.metadata, Metadata::default());
         assert_eq!(spec.health_check_endpoint.as_str(), "/health");
-        assert_eq!((spec.weight, spec.checks), (1, Checks::Poll));
+        assert_eq!((spec.weight, &spec.checks), (1, &Checks::Poll));
     }
 
     #[test]
@@ -206,7 +199,7 @@ mod tests {
             ("url", json!("orders"), "url"),
             ("topics", json!([""]), "topics[0]"),
             ("dependencies", json!(["a b"]), "dependencies[0]"),
-            ("checks", json!([{"kind": "tcp"}]), "checks"),
+            ("checks", json!([7]), "checks[0]"),
             ("checks", json!({}), "checks"),
         ] {
             let body = with(name, value);

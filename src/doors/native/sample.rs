@@ -5,7 +5,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::registration::{Names, Registration};
-use crate::domain::{Health, Instance, InstanceId, Key};
+use crate::domain::{CheckState, Health, Instance, InstanceId, Key, Status};
 
 /// An instance as a registration makes it.
 pub fn instance(number: u128, registration: &Value) -> Instance {
@@ -15,7 +15,8 @@ pub fn instance(number: u128, registration: &Value) -> Instance {
         key: key.unwrap_or_else(|| Key::address(&spec.host, spec.port)),
         service,
         spec,
-        health: Health::UNKNOWN,
+        health: Health::of([CheckState::new(Status::Unknown)]),
+        overridden: None,
         registered_at: DateTime::UNIX_EPOCH,
         updated_at: DateTime::UNIX_EPOCH,
         version: 1,

@@ -7,7 +7,7 @@ use utoipa::openapi::{
 };
 
 use super::registration::{LONGEST_TAG, LONGEST_WORD, MOST_ENTRIES};
-use crate::domain::{ServiceType, Status};
+use crate::domain::{Overriding, ServiceType, Status};
 
 /// A label of a host name; the last one is no number, or the whole would be an IPv4 address.
 const HOST_NAME: &str = "^([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\\.)*(?![0-9]+\\.?$)\
@@ -20,6 +20,10 @@ pub fn types() -> Object {
 
 pub fn statuses() -> Object {
     words(Status::ALL.map(Status::as_str))
+}
+
+pub fn overridings() -> Object {
+    words(Overriding::ALL.map(Overriding::as_str))
 }
 
 pub fn wanted_status() -> Object {
@@ -36,7 +40,7 @@ pub fn only_if_new() -> Object {
     any
 }
 
-fn words<const N: usize>(words: [&'static str; N]) -> Object {
+pub fn words<const N: usize>(words: [&'static str; N]) -> Object {
     string().enum_values(Some(words)).build()
 }
 

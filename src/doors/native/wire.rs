@@ -8,10 +8,13 @@ use serde::{Serialize, Serializer, ser::SerializeMap as _};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::schemas::{statuses, types};
+use super::{
+    check_shapes::{CheckShape, kinds},
+    schemas::{overridings, statuses, types},
+};
 use crate::{
     app::{CheckDetail, Health, Shown},
-    domain::{Checks, Metadata, ServiceName, ServiceType, Status},
+    domain::{Checks, Metadata, Override, ServiceName, ServiceType, Status},
     doors::kit::time,
 };
 
@@ -67,15 +70,15 @@ pub struct InstanceReply<'a> {
     url: Option<&'a str>,
     /// Absent for the HTTP poll that is the default; empty for an instance that nobody checks.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Vec<Object>, required = false, max_items = 0)]
-    checks: Option<[(); 0]>,
+    #[schema(value_type = Vec<CheckShape>, required = false)]
+    checks: Option<&'a Checks>,
     topics: &'a [String],
     #[schema(value_type = Vec<String>)]
     dependencies: &'a [ServiceName],
-    /// What an operator has set above its checks; none in this version.
+    /// What an operator has set above its checks.
     #[serde(rename = "override")]
-    #[schema(value_type = Option<Object>, required = true)]
-    overridden: Option<()>,
+    #[schema(required = true)]
+    overridden: Option<OverrideReply<'a>>,
 }
 
 impl<'a> InstanceReply<'a> {
@@ -88,7 +91,7 @@ impl<'a> InstanceReply<'a> {
             kind: spec.kind,
             host: spec.host.as_str(),
             port: spec.port,
-            status: instance.health.status,
+            status: instance.status(),
             metadata: MetadataReply(&spec.metadata),
             health_check_endpoint: spec.health_check_endpoint.as_str(),
             registered_at: instance.registered_at,
@@ -105,13 +108,37 @@ impl<'a> InstanceReply<'a> {
             datacenter: spec.datacenter.as_deref(),
             endpoints: &spec.endpoints,
             url: spec.url.as_deref(),
-            checks: match spec.checks {
-                Checks::Poll => None,
-                Checks::Nobody => Some([]),
-            },
+            checks: Some(&spec.checks).filter(|checks| **checks != Checks::Poll),
             topics: &spec.topics,
             dependencies: &spec.dependencies,
-            overridden: None,
+            overridden: instance.overridden.as_deref().map(OverrideReply::of),
+        }
+    }
+}
+
+/// What an operator has set above the checks of an instance.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Override)]
+pub struct OverrideReply<'a> {
+    #[schema(schema_with = overridings)]
+    status: &'static str,
+    #[schema(required = true)]
+    reason: Option<&'a str>,
+    /// Who set it.
+    by: &'a str,
+    /// When it ends by itself.
+    #[serde(serialize_with = "time::serialize_optional")]
+    #[schema(required = true)]
+    until: Option<DateTime<Utc>>,
+}
+
+impl<'a> OverrideReply<'a> {
+    fn of(above: &'a Override) -> Self {
+        Self {
+            status: above.status.as_str(),
+            reason: above.reason.as_deref(),
+            by: &above.by,
+            until: above.until,
         }
     }
 }
@@ -178,9 +205,11 @@ pub struct HealthReply<'a> {
 #[schema(as = CheckHealth)]
 pub struct CheckReply<'a> {
     id: &'a str,
-    kind: &'a str,
-    /// What is asked.
-    target: &'a str,
+    #[schema(schema_with = kinds)]
+    kind: &'static str,
+    /// What is asked; nothing where the instance itself tells.
+    #[schema(required = true)]
+    target: Option<&'a str>,
     #[schema(schema_with = statuses)]
     status: Status,
     /// What the last result said, 4 KiB at most.
@@ -202,15 +231,23 @@ impl<'a> HealthReply<'a> {
     pub fn of(health: &'a Health) -> Self {
         let shown = &health.shown;
         let instance = &*shown.instance;
-        let status = instance.health.status;
+        let status = instance.status();
+        // of the checks that are not well the first speaks for all
+        let ill = health.checks.iter().find(|check| check.status != Status::Healthy);
+        let latest = health.checks.iter().max_by_key(|check| check.last_run_at);
+        let known = latest.map_or(&shown.known, |check| &check.known);
         Self {
             id: instance.id.0,
             name: instance.service.as_str(),
             status,
             health_check_failures: shown.failures(),
-            last_check: shown.known.last_check,
-            response_time_ms: shown.known.latency_ms,
-            error: shown.known.output.as_deref().filter(|_| status != Status::Healthy),
+            last_check: latest.map_or(shown.known.last_check, |check| check.last_run_at),
+            response_time_ms: known.latency_ms,
+            error: ill
+                .map_or(&shown.known, |check| &check.known)
+                .output
+                .as_deref()
+                .filter(|_| instance.health.status() != Status::Healthy),
             last_seen_at: shown.last_seen(),
             checks: health.checks.iter().map(CheckReply::of).collect(),
         }
@@ -220,12 +257,12 @@ impl<'a> HealthReply<'a> {
 impl<'a> CheckReply<'a> {
     fn of(check: &'a CheckDetail) -> Self {
         Self {
-            id: check.id,
-            kind: check.kind,
-            target: &check.target,
+            id: check.check.id.as_str(),
+            kind: check.check.ask.kind().as_str(),
+            target: check.target.as_deref(),
             status: check.status,
-            output: check.output.as_deref(),
-            latency_ms: check.latency_ms,
+            output: check.known.output.as_deref(),
+            latency_ms: check.known.latency_ms,
             failures: check.failures,
             last_run_at: check.last_run_at,
             next_run_at: check.next_run_at,

@@ -7,8 +7,8 @@ use rollcall::clock;
 use rollcall::domain::event::HealthChanged;
 use rollcall::domain::target::Endpoint;
 use rollcall::domain::{
-    Cause, Change, Checks, ConfigEntry, ConfigKey, Content, Digest, Environment, Event, Health, Host,
-    Instance, InstanceId, Key, Metadata, Policies, Row, RowKey, ServiceName, ServiceType, Spec, State,
+    Cause, Change, CheckState, Checks, ConfigEntry, ConfigKey, Content, Digest, Environment, Event, Health,
+    Host, Instance, InstanceId, Key, Metadata, Policies, Row, RowKey, ServiceName, ServiceType, Spec, State,
     Status, TokenId, TokenName, Version, evolve, registry::CreateToken,
 };
 use rollcall::store::append::{
@@ -86,21 +86,22 @@ impl Draft {
             service: service_name(service),
             key: Key::given(key).unwrap(),
             spec: Arc::new(spec()),
-            health: Health::HEALTHY,
+            health: Health::of([CheckState::new(Status::Healthy)]),
         })
     }
 
     /// One more change of the instance, another one than the last.
     pub fn report(&mut self, id: InstanceId) -> &mut Self {
         let instance = self.instance(id);
-        let status =
-            if instance.health.status == Status::Healthy { Status::Degraded } else { Status::Healthy };
+        let status = if instance.status() == Status::Healthy { Status::Degraded } else { Status::Healthy };
+        let state = instance.health.state(0).unwrap();
         self.change(Change::HealthChanged(HealthChanged {
             id,
             service: instance.service.clone(),
             version: instance.version + 1,
-            old: instance.health.status,
-            new: Health { status, failures: instance.health.failures, changes: instance.health.changes + 1 },
+            old: instance.status(),
+            new: Health::of([CheckState { status, changes: state.changes + 1, ..state }]),
+            check: None,
             cause: Cause::Report,
             output: Some(format!("line 1\n\"line\" 2 \\ {status:?} ü").into()),
         }))
@@ -113,7 +114,7 @@ impl Draft {
             service: instance.service.clone(),
             version: instance.version + 1,
             spec: Arc::new(Spec { weight, ..(*instance.spec).clone() }),
-            health: instance.health,
+            health: instance.health.clone(),
         })
     }
 

@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use rollcall::domain::InstanceId;
 use rollcall::store::GroupOutcome::Written;
-use rollcall::store::liveness::{Sign, flush, follow};
+use rollcall::store::liveness::{Sign, Subject, flush, follow};
 use sqlx::types::chrono::{DateTime, Utc};
 use sqlx::{Executor as _, Row as _};
 use uuid::Uuid;
@@ -24,13 +24,22 @@ fn seen(second: i64) -> Sign {
 }
 
 async fn send(replica: &mut Replica, number: i64, signs: &[(InstanceId, Sign)]) {
-    flush(&mut replica.connection, replica.writer.replica, number, signs).await.unwrap();
+    send_as(replica, replica.writer.replica, number, signs).await;
+}
+
+async fn send_as(replica: &mut Replica, sender: Uuid, number: i64, signs: &[(InstanceId, Sign)]) {
+    let signs: Vec<_> = signs.iter().map(|(id, sign)| (Subject::of(*id), sign.clone())).collect();
+    flush(&mut replica.connection, sender, number, &signs).await.unwrap();
 }
 
 async fn stored(replica: &mut Replica) -> Vec<(InstanceId, Sign)> {
     let mut signs = follow(&mut replica.connection, None).await.unwrap().signs;
-    signs.sort_by_key(|(id, _)| *id);
-    signs
+    signs.sort_by_key(|(subject, _)| subject.instance);
+    of_instances(signs)
+}
+
+fn of_instances(signs: Vec<(Subject, Sign)>) -> Vec<(InstanceId, Sign)> {
+    signs.into_iter().map(|(subject, sign)| (subject.instance, sign)).collect()
 }
 
 async fn feed(replica: &mut Replica) -> Vec<i64> {
@@ -54,7 +63,7 @@ async fn a_flush_that_is_repeated_counts_once() {
     // another replica counts by itself, before its writer was opened too
     let stranger = Uuid::new_v4();
     for _ in 0..2 {
-        flush(&mut replica.connection, stranger, 1, &[(id, failed(1, 4))]).await.unwrap();
+        send_as(&mut replica, stranger, 1, &[(id, failed(1, 4))]).await;
     }
     assert_eq!(stored(&mut replica).await, [(id, failed(6, 4))]);
     assert_eq!(feed(&mut replica).await, [1, 2, 3]);
@@ -104,7 +113,7 @@ async fn signs_are_merged_into_totals() {
     assert_eq!(stored(&mut replica).await, expected(&total));
     // who follows the feed and who loads the table know the same
     let feed = follow(&mut replica.connection, Some(6)).await.unwrap();
-    assert_eq!((feed.seq, feed.signs), (7, expected(&total)));
+    assert_eq!((feed.seq, of_instances(feed.signs)), (7, expected(&total)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -160,7 +169,7 @@ async fn a_removal_waits_for_a_flush_that_is_under_way() {
     let ids = replica.register("waits", 2).await;
     let mut flushing = database.connect().await;
     flushing.execute("begin").await.unwrap();
-    let signs = [(ids[0], seen(1)), (ids[1], seen(1))];
+    let signs = [(Subject::of(ids[0]), seen(1)), (Subject::of(ids[1]), seen(1))];
     flush(&mut flushing, Uuid::new_v4(), 1, &signs).await.unwrap();
     let batch = replica.draft().group().remove(ids[0]).done();
     let removing = tokio::spawn(async move { (replica.append(&batch).await.0, replica) });
@@ -208,7 +217,7 @@ async fn the_feed_has_no_gaps_and_adds_up() {
     }))
     .await;
     assert_eq!(feed(&mut replica).await, (1..=4 * FLUSHES).collect::<Vec<_>>());
-    let totals: Vec<_> = followed.await.unwrap().into_iter().collect();
+    let totals = of_instances(followed.await.unwrap().into_iter().collect());
     let mut expected: Vec<_> = ids.iter().map(|id| (*id, failed(4 * FLUSHES, 1))).collect();
     expected.sort_by_key(|(id, _)| *id);
     assert_eq!(totals, expected);
@@ -233,6 +242,6 @@ async fn the_feed_is_kept_a_minute_and_its_numbers_go_on() {
     // who stood before the feed's beginning gets all there is
     for place in [None, Some(0), Some(2), Some(9)] {
         let feed = follow(&mut replica.connection, place).await.unwrap();
-        assert_eq!((feed.seq, feed.signs), (4, vec![(id, seen(5))]), "{place:?}");
+        assert_eq!((feed.seq, of_instances(feed.signs)), (4, vec![(id, seen(5))]), "{place:?}");
     }
 }

@@ -79,7 +79,7 @@ async fn the_application_can_only_read_and_call_its_functions() {
         "select rollcall.refuse_change()",
         "create table rollcall.mine (n integer)",
         "create function rollcall.mine() returns integer language sql return 1",
-        "drop function rollcall.append",
+        "drop function rollcall.batch_hash",
         "set session_replication_role = replica",
         "set role rollcall_owner",
     ] {

@@ -117,7 +117,7 @@ async fn several_changes_of_one_row_are_one_group() {
     assert_eq!(replica.revision(), 1 + 3 + 3 + 4);
     let row = |id| replica.instance(id).unwrap();
     assert_eq!((row(new).version, row(new).revision, row(new).spec.weight), (3, 4, 7));
-    assert_eq!((row(old).version, row(old).revision, row(old).health.changes), (4, 7, 3));
+    assert_eq!((row(old).version, row(old).revision, row(old).health.changes()), (4, 7, 3));
     let fresh = Replica::open(&database).await;
     assert_eq!(fresh.instance(new), replica.instance(new));
     assert_eq!(fresh.instance(old), replica.instance(old));

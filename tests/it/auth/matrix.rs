@@ -68,6 +68,7 @@ impl World {
                 call.json(&json!({"name": format!("secret-{MARK}"), "policies": {"rules": []}}))
             }
             ("PUT", path) if path.contains("/config/") => call.json(&json!({"mark": "new"})),
+            ("PUT", path) if path.ends_with("/override") => call.json(&json!({ "status": "drain" })),
             ("POST", "/api/v1/services/register") | ("PUT" | "PATCH", _) => call.json(&service),
             _ => call,
         }

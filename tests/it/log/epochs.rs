@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use rollcall::domain::{
-    Cause, Checks, Command, Host, InstanceId, Precondition, ServiceName, ServiceType, Spec, State as _,
-    registry::{RegisterInstance, ReportHealth},
+    Cause, Checks, Command, Host, InstanceId, Precondition, Seen, ServiceName, ServiceType, Spec, State as _,
+    registry::{About, RegisterInstance, ReportHealth},
     target::Endpoint,
 };
 use rollcall::log::{Anchors, Follower};
@@ -54,10 +54,10 @@ fn register(n: u16) -> Command {
 fn report(n: u128) -> Command {
     Command::ReportHealth(ReportHealth {
         id: id(n),
-        healthy: true,
+        about: About::First,
+        seen: Seen::Passing,
         cause: Cause::Report,
         output: None,
-        judged: None,
     })
 }
 

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use rollcall::{
     domain::{
         Cause, Checks, Command, ConfigKey, Content, Environment, Host, InstanceId, Key, Precondition,
-        Refusal, Row, ServiceName, ServiceType, Spec,
-        registry::{RegisterInstance, ReportHealth, UpdateInstance},
+        Refusal, Row, Seen, ServiceName, ServiceType, Spec,
+        registry::{About, RegisterInstance, ReportHealth, UpdateInstance},
         target::Endpoint,
     },
     log::{Outcome, WriteError},
@@ -119,8 +119,14 @@ impl Model {
             }
             Op::Report { nth, healthy } => {
                 let of = self.nth(nth).map_or(999, |entry| entry.id);
-                let report =
-                    ReportHealth { id: id(of), healthy, cause: Cause::Report, output: None, judged: None };
+                let seen = if healthy { Seen::Passing } else { Seen::Failing };
+                let report = ReportHealth {
+                    id: id(of),
+                    about: About::First,
+                    seen,
+                    cause: Cause::Report,
+                    output: None,
+                };
                 (Command::ReportHealth(report), self.report(of, healthy))
             }
             Op::Put { service, content, version } => {
@@ -245,7 +251,7 @@ pub fn answer(result: Result<Outcome, WriteError>) -> Answer {
             }
             Some(Row::Instance(instance)) => Answer::Row {
                 version: instance.version,
-                health: Some((instance.health.status.as_str(), instance.health.failures)),
+                health: Some((instance.status().as_str(), instance.health.failures().into())),
                 changed: outcome.event.is_some(),
             },
         },

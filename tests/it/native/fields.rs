@@ -126,19 +126,6 @@ async fn a_static_instance_is_healthy_until_somebody_reports_otherwise() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn other_checks_are_refused_for_now() {
-    let app = TestApp::start().await;
-    for checks in
-        [json!([{ "kind": "tcp" }]), json!([{}]), json!("none"), json!({ "kind": "ttl", "ttl": "10s" })]
-    {
-        let mut body = service("checked", 80);
-        body["checks"] = checks;
-        app.register(&body).await.blames("checks");
-    }
-    assert!(app.array("/api/v1/services").await.is_empty());
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_whole_number_is_one_however_it_is_written() {
     let app = TestApp::start().await;
     let written = r#"{"name": "whole", "type": "api", "host": "127.0.0.1", "port": 8080.0, "weight": 7e0,

@@ -69,6 +69,11 @@ impl TestApp {
         Self::launch(url, None, |settings| settings.checker = false).await
     }
 
+    /// The same, with the checker at work.
+    pub async fn start_checking_at(url: String) -> Self {
+        Self::launch(url, None, |_| ()).await
+    }
+
     async fn launch(url: String, database: Option<Arc<Database>>, set: impl FnOnce(&mut Settings)) -> Self {
         Self::run(url, database, set, Client::new).await
     }

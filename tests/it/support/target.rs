@@ -18,6 +18,9 @@ pub enum Answer {
     Status(u16),
     /// With a body of so many bytes.
     Long(u16, usize),
+    Body(u16, &'static str),
+    /// Leads elsewhere.
+    Redirect(u16),
     /// Takes the request and says nothing, until it is switched to something else.
     Silence,
 }
@@ -94,6 +97,15 @@ async fn reply(
     let (status, body) = match answer {
         Ok(Answer::Status(status)) => (status, "{}".to_owned()),
         Ok(Answer::Long(status, size)) => (status, "x".repeat(size)),
+        Ok(Answer::Body(status, body)) => (status, body.to_owned()),
+        Ok(Answer::Redirect(port)) => {
+            let elsewhere = format!("http://127.0.0.1:{port}/trap");
+            return Ok(Response::builder()
+                .status(302)
+                .header("location", elsewhere)
+                .body(Body::empty())
+                .unwrap());
+        }
         // The test is over, and its target with it.
         Ok(Answer::Silence) | Err(_) => (500, String::new()),
     };

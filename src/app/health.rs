@@ -1,0 +1,196 @@
+//! How instances fare: what is reported, what is seen, and what is known.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::{App, AppError, Caller, Consistency, Shown, Snapshot, Written};
+use crate::{
+    domain::{
+        Cause, Command, Instance, InstanceId, Judged, Refusal, Row, Seen, ServiceName, State, Status,
+        check::{Ask, Check, Kind},
+        registry::{About, ReportHealth},
+    },
+    liveness::{Known, Subject},
+};
+
+/// The health of one instance, check by check.
+#[derive(Clone, Debug)]
+pub struct Health {
+    pub shown: Shown,
+    pub checks: Vec<CheckDetail>,
+}
+
+#[derive(Clone, Debug)]
+pub struct CheckDetail {
+    pub check: Arc<Check>,
+    /// Where it asks; None for a check that waits to be told.
+    pub target: Option<String>,
+    pub status: Status,
+    pub known: Known,
+    pub failures: i64,
+    pub last_run_at: Option<DateTime<Utc>>,
+    pub next_run_at: Option<DateTime<Utc>>,
+}
+
+/// What asking an instance came to.
+#[derive(Clone, Debug)]
+pub struct CheckResult {
+    pub seen: Seen,
+    pub latency: Duration,
+    pub output: Option<Arc<str>>,
+    pub load: Option<f32>,
+}
+
+impl App {
+    /// What somebody says of an instance's health. It counts as a result of the check, and is a sign of life.
+    pub async fn report_health(
+        &self,
+        caller: &Caller,
+        id: InstanceId,
+        about: About,
+        seen: Seen,
+        output: Option<Arc<str>>,
+    ) -> Result<Written<Shown>, AppError> {
+        let report =
+            ReportHealth { id, about: about.clone(), seen, cause: Cause::Report, output: output.clone() };
+        let at = self.now();
+        let outcome = self.0.log.write(caller.clone(), Command::ReportHealth(report)).await?;
+        if let (false, Some(Row::Instance(instance))) = (outcome.recalled, &outcome.row)
+            && let Ok(Some(place)) = about.place(&instance.spec)
+        {
+            self.0.liveness.checked(subject_at(instance, place), at, None, output.as_deref());
+            if outcome.event.is_none() {
+                self.count_repeated_failure(instance, place, seen);
+            }
+        }
+        self.seen_row(outcome, None)
+    }
+
+    /// The result of asking an instance.
+    pub async fn checked(
+        &self,
+        id: InstanceId,
+        judged: &Judged,
+        result: CheckResult,
+    ) -> Result<(), AppError> {
+        let CheckResult { seen, latency, output, load } = result;
+        let latency_ms = latency.as_secs_f32() * 1000.0;
+        let Some(instance) = State::instance(&*self.snapshot()?, id) else { return Ok(()) };
+        let Some(place) = instance.spec.place_of_judged(judged) else { return Ok(()) };
+        self.0.metrics.checked(instance.service.as_str(), latency.as_secs_f64());
+        let at = self.now();
+        self.0.liveness.checked(subject_at(&instance, place), at, Some(latency_ms), output.as_deref());
+        if seen == Seen::Passing {
+            self.0.liveness.seen(id, at, load);
+        }
+        let thresholds = instance.spec.checks.thresholds(place);
+        let changes =
+            instance.health.state(place).is_some_and(|state| state.after(seen, thresholds).is_some());
+        if !changes {
+            self.count_repeated_failure(&instance, place, seen);
+            return Ok(());
+        }
+        let about = About::Judged(judged.clone());
+        let report = ReportHealth { id, about: about.clone(), seen, cause: Cause::Check, output };
+        let outcome = self.0.log.write(Caller::checker(), Command::ReportHealth(report)).await?;
+        match (&outcome.event, &outcome.row) {
+            (Some(event), _) => tracing::info!(
+                service_name = event.change.service().map(ServiceName::as_str),
+                service_id = %id,
+                seen = ?seen,
+                event_type = event.change.kind(),
+                "Service health changed"
+            ),
+            (None, Some(Row::Instance(instance))) => {
+                if let Ok(Some(place)) = about.place(&instance.spec) {
+                    self.count_repeated_failure(instance, place, seen);
+                }
+            }
+            (None, _) => {}
+        }
+        Ok(())
+    }
+
+    /// A failure beyond the one that made the check unhealthy changes no row, and is counted all the same.
+    fn count_repeated_failure(&self, instance: &Instance, place: usize, seen: Seen) {
+        if let Some(state) = instance.health.state(place)
+            && seen == Seen::Failing
+            && state.status == Status::Unhealthy
+        {
+            self.0.liveness.failed(subject_at(instance, place), state);
+        }
+    }
+
+    /// A sign of life. In memory alone, unless a check that waits for it was not healthy. An instance that is not known
+    /// here may have registered elsewhere a moment ago.
+    pub async fn heartbeat(
+        &self,
+        caller: &Caller,
+        id: InstanceId,
+        load: Option<f32>,
+    ) -> Result<(), AppError> {
+        let known = |snapshot: Arc<Snapshot>| State::instance(&*snapshot, id);
+        let instance = match known(self.snapshot()?) {
+            Some(instance) => instance,
+            None => known(self.snapshot_at(Consistency::Strong).await?).ok_or(Refusal::NoSuchInstance)?,
+        };
+        self.0.liveness.seen(id, self.now(), load);
+        for (place, check) in instance.spec.listed().iter().enumerate() {
+            let waits = check.ask.kind() == Kind::Ttl;
+            if waits && instance.health.state(place).is_some_and(|state| state.status != Status::Healthy) {
+                let about = About::Check(check.id.clone());
+                self.report_health(caller, id, about, Seen::Passing, None).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// When a check last had a result, or was reported on.
+    pub fn last_check(&self, instance: &Instance, place: usize) -> Option<DateTime<Utc>> {
+        self.0.liveness.known_of(&subject_at(instance, place)).last_check
+    }
+
+    /// The same for what the checker knows of.
+    pub fn last_check_of(&self, id: InstanceId, judged: &Judged) -> Option<DateTime<Utc>> {
+        let instance = State::instance(&*self.snapshot().ok()?, id)?;
+        let place = instance.spec.place_of_judged(judged)?;
+        self.last_check(&instance, place)
+    }
+
+    pub fn health(&self, id: InstanceId) -> Result<Health, AppError> {
+        let instance = State::instance(&*self.snapshot()?, id).ok_or(Refusal::NoSuchInstance)?;
+        let shown = self.shown(instance);
+        let checks = shown.instance.spec.checks().into_iter().enumerate();
+        let checks = checks.map(|(place, check)| self.detail(&shown, place, check)).collect();
+        Ok(Health { shown, checks })
+    }
+
+    fn detail(&self, shown: &Shown, place: usize, check: Arc<Check>) -> CheckDetail {
+        let instance = &*shown.instance;
+        let known = self.0.liveness.known_of(&subject_at(instance, place));
+        let state = instance.health.state(place);
+        let beyond = |changes| if known.changes == changes { known.failures } else { 0 };
+        let failures = state.map_or(0, |state| i64::from(state.failures) + beyond(state.changes));
+        let (last_run_at, wait) = match check.ask {
+            // every sign of life is its result
+            Ask::Ttl { ttl } => (known.last_check.max(Some(shown.last_seen())), ttl),
+            _ => (known.last_check, check.interval),
+        };
+        let wait = TimeDelta::from_std(wait).unwrap_or_default();
+        CheckDetail {
+            target: check.target(&instance.spec.host, instance.spec.port),
+            status: state.map_or(Status::Unknown, |state| state.status),
+            failures,
+            last_run_at,
+            next_run_at: last_run_at.map(|at| at + wait),
+            known,
+            check,
+        }
+    }
+}
+
+/// What liveness calls a check: one with a name by its name, any other is the instance's own.
+fn subject_at(instance: &Instance, place: usize) -> Subject {
+    Subject { instance: instance.id, check: instance.spec.id_at(place) }
+}

@@ -1,0 +1,147 @@
+//! Finds the ttl checks whose time is over without a word from their instances.
+//!
+//! Invariant: nothing lapses because rollcall, or its database, was away. While the database cannot be asked nothing is
+//! decided, and afterwards every lease has a whole ttl from then on, as after a start.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::{FutureExt as _, StreamExt as _};
+use smallvec::SmallVec;
+use tokio_util::{
+    sync::CancellationToken,
+    time::{DelayQueue, delay_queue},
+};
+
+use crate::{
+    app::{App, Difference, Lease, Snapshot},
+    domain::{Instance, InstanceId, Judged, check::Ask},
+};
+
+/// How often leases are looked at that should be over.
+const EVERY: Duration = Duration::from_millis(250);
+/// What another replica heard is known here when it has flushed it, which it does once a second.
+const HEARSAY: TimeDelta = TimeDelta::milliseconds(1250);
+/// More than this are looked at in turns.
+const MOST_AT_ONCE: usize = 1000;
+
+pub struct Leases {
+    app: App,
+    followed: Arc<Snapshot>,
+    queue: DelayQueue<Lease>,
+    of_instance: HashMap<InstanceId, SmallVec<[delay_queue::Key; 1]>>,
+    /// Since when there has been somebody who could hear. None while there is not.
+    hears_since: Option<DateTime<Utc>>,
+}
+
+impl Leases {
+    pub fn new(app: App) -> Self {
+        Self {
+            app,
+            followed: Arc::default(),
+            queue: DelayQueue::new(),
+            of_instance: HashMap::new(),
+            hears_since: None,
+        }
+    }
+
+    pub async fn run(mut self, stop: CancellationToken) {
+        while stop.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_some() {
+            if let Ok(snapshot) = self.app.snapshot() {
+                self.follow(&snapshot);
+            }
+            self.turn().await;
+        }
+    }
+
+    async fn turn(&mut self) {
+        if !self.app.readiness().store_ok {
+            self.hears_since = None;
+            return;
+        }
+        let now = self.app.now();
+        let since = *self.hears_since.get_or_insert(now);
+        let mut over = Vec::new();
+        while over.len() < MOST_AT_ONCE
+            && let Some(Some(due)) = self.queue.next().now_or_never()
+        {
+            let key = due.key();
+            let lease = due.into_inner();
+            self.forget_key(lease.instance, key);
+            match self.left(&lease, since, now) {
+                Some(left) => self.wait(lease, left),
+                None => over.push(lease),
+            }
+        }
+        if over.is_empty() {
+            return;
+        }
+        if let Err(error) = self.app.lapse(&over, since, HEARSAY).await {
+            tracing::debug!(error = crate::telemetry::chain(&error), "leases could not be looked at");
+            self.hears_since = None;
+        }
+        // one that has lapsed is looked at again as well: it is renewed by the next word of its instance
+        for lease in over {
+            let ttl = lease.ttl;
+            self.wait(lease, ttl.min(Duration::from_secs(5)));
+        }
+    }
+
+    /// How long a lease still has.
+    fn left(&self, lease: &Lease, since: DateTime<Utc>, now: DateTime<Utc>) -> Option<Duration> {
+        let end = self.app.lease_end(lease, since)? + HEARSAY;
+        (end - now).to_std().ok().filter(|left| !left.is_zero())
+    }
+
+    fn wait(&mut self, lease: Lease, wait: Duration) {
+        let instance = lease.instance;
+        // an instance that has gone meanwhile has no lease
+        if self.followed.has_instance(instance) {
+            let key = self.queue.insert(lease, wait);
+            self.of_instance.entry(instance).or_default().push(key);
+        }
+    }
+
+    fn forget_key(&mut self, instance: InstanceId, key: delay_queue::Key) {
+        if let Some(keys) = self.of_instance.get_mut(&instance) {
+            keys.retain(|other| *other != key);
+            if keys.is_empty() {
+                self.of_instance.remove(&instance);
+            }
+        }
+    }
+
+    fn follow(&mut self, snapshot: &Arc<Snapshot>) {
+        let old = std::mem::replace(&mut self.followed, snapshot.clone());
+        if Arc::ptr_eq(&old, snapshot) {
+            return;
+        }
+        snapshot.differences_to(&old, |difference| match difference {
+            Difference::Added(instance) => self.plan(instance),
+            Difference::Changed(instance) => {
+                let leases = old.find(instance.id).is_none_or(|old| !Arc::ptr_eq(&old.spec, &instance.spec));
+                if leases {
+                    self.remove(instance.id);
+                    self.plan(instance);
+                }
+            }
+            Difference::Gone(id) => self.remove(id),
+        });
+    }
+
+    fn plan(&mut self, instance: &Instance) {
+        let spec = &instance.spec;
+        for check in spec.listed() {
+            if let Ask::Ttl { ttl } = check.ask {
+                let judged = Judged { check: check.clone(), host: spec.host.clone(), port: spec.port };
+                self.wait(Lease { instance: instance.id, judged, ttl }, ttl);
+            }
+        }
+    }
+
+    fn remove(&mut self, id: InstanceId) {
+        for key in self.of_instance.remove(&id).unwrap_or_default() {
+            self.queue.remove(&key);
+        }
+    }
+}

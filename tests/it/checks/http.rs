@@ -1,0 +1,144 @@
+use std::net::Ipv4Addr;
+
+use serde_json::json;
+
+use super::{becomes, checked, quick};
+use crate::support::{Answer, HealthTarget, PATIENCE, TestApp, wait_until};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_http_check_goes_through_all_its_states() {
+    let app = TestApp::start_checking().await;
+    let mut target = HealthTarget::start(Answer::Status(204)).await;
+    let check = quick("http", json!({"path": "/up?deep=1", "expect": {"degraded": "429"}}));
+    let path = app.path_of(&checked("web", target.port(), &json!([check]))).await;
+    assert_eq!(app.body(&path).await["status"], "unknown");
+    let health = becomes(&app, &path, "healthy").await;
+    let check = &health["checks"][0];
+    assert_eq!(
+        (&check["id"], &check["kind"], &check["failures"]),
+        (&json!("http"), &json!("http"), &json!(0))
+    );
+    assert_eq!(check["target"], json!(format!("http://127.0.0.1:{}/up?deep=1", target.port())));
+    assert!(check["latency_ms"].as_f64().unwrap() > 0.0, "{check}");
+    target.answer(Answer::Status(429));
+    assert_eq!(becomes(&app, &path, "degraded").await["error"], "answered 429 Too Many Requests");
+    target.answer(Answer::Status(500));
+    let ill = becomes(&app, &path, "unhealthy").await;
+    assert_eq!(ill["error"], "answered 500 Internal Server Error");
+    // later failures are counted too
+    wait_until(PATIENCE, "failures are counted on", async || {
+        let health = app.body(&format!("{path}/health")).await;
+        (health["checks"][0]["failures"].as_i64().unwrap() > 3).then_some(())
+    })
+    .await;
+    target.answer(Answer::Status(200));
+    becomes(&app, &path, "healthy").await;
+    target.close().await;
+    let away = becomes(&app, &path, "unhealthy").await;
+    assert!(away["error"].as_str().unwrap().contains("refused"), "{away}");
+    assert!(target.asked_for().iter().all(|asked| asked == "/up?deep=1"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_body_is_looked_at_and_gives_the_load() {
+    let app = TestApp::start_checking().await;
+    let target =
+        HealthTarget::start(Answer::Body(200, r#"{"status":"healthy","load_percentage":0.25}"#)).await;
+    let expect = json!({"status": 200, "json": {"status": "healthy"}, "load": "load_percentage"});
+    let check = quick("http", json!({"expect": expect}));
+    let path = app.path_of(&checked("loaded", target.port(), &json!([check]))).await;
+    becomes(&app, &path, "healthy").await;
+    assert_eq!(app.body(&path).await["load"], 0.25);
+    target.answer(Answer::Body(200, r#"{"status":"ill","load_percentage":0.5}"#));
+    let ill = becomes(&app, &path, "unhealthy").await;
+    assert_eq!(ill["error"], "'status' is \"ill\", not \"healthy\"");
+    assert_eq!(app.body(&path).await["load"], 0.25);
+    target.answer(Answer::Long(200, 100_000));
+    wait_until(PATIENCE, "the body is too long", async || {
+        let health = app.body(&format!("{path}/health")).await;
+        health["error"].as_str().unwrap().contains("longer than").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redirect_is_not_followed() {
+    let app = TestApp::start_checking().await;
+    let trap = HealthTarget::start(Answer::Status(200)).await;
+    let target = HealthTarget::start(Answer::Redirect(trap.port())).await;
+    let path = app.path_of(&checked("leads", target.port(), &json!([quick("http", json!({}))]))).await;
+    assert_eq!(becomes(&app, &path, "unhealthy").await["error"], "answered 302 Found");
+    assert_eq!(trap.times_asked(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_that_says_nothing_fails_after_its_time_out_and_retries() {
+    let app = TestApp::start_checking().await;
+    let target = HealthTarget::start(Answer::Silence).await;
+    let check = quick(
+        "http",
+        json!({"timeout": "50ms", "retries": 2, "retry_delay": "10ms", "interval": "1h",
+        "unhealthy_after": 1}),
+    );
+    let path = app.path_of(&checked("silent", target.port(), &json!([check]))).await;
+    let health = becomes(&app, &path, "unhealthy").await;
+    assert_eq!(health["error"], "no answer within 50ms");
+    assert_eq!(target.times_asked(), 3);
+}
+
+/// A target with a certificate of its own making, which is believed if the check brings its authority, or asks for no
+/// proof.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tls_is_believed_as_the_check_says() {
+    let app = TestApp::start_checking().await;
+    let (target, authority) = tls_target(&["target.example"]).await;
+    let url = format!("https://127.0.0.1:{target}/");
+    let ways = [
+        ("own", json!({"ca": authority, "server_name": "target.example"}), "healthy"),
+        ("blind", json!({"verify": false}), "healthy"),
+        ("other-name", json!({"ca": authority}), "unhealthy"),
+        ("machine", json!(true), "unhealthy"),
+    ];
+    for (name, tls, status) in ways {
+        let check = quick("http", json!({"url": url, "tls": tls}));
+        let path = app.path_of(&checked(name, 1, &json!([check]))).await;
+        let health = becomes(&app, &path, status).await;
+        if status == "unhealthy" {
+            assert!(health["error"].as_str().unwrap().contains("TLS"), "{health}");
+        }
+    }
+}
+
+/// The port of a server that answers 200 over TLS, and the PEM of what signed its certificate.
+async fn tls_target(names: &[&str]) -> (u16, String) {
+    let key = rcgen::generate_simple_self_signed(names.iter().map(ToString::to_string).collect::<Vec<_>>())
+        .unwrap();
+    let pem = key.cert.pem();
+    let private = rustls::pki_types::PrivateKeyDer::try_from(key.signing_key.serialize_der()).unwrap();
+    let config =
+        rustls::ServerConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![key.cert.der().clone()], private)
+            .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let Ok(stream) = acceptor.accept(stream).await else { return };
+                let ok = hyper::service::service_fn(async |_| {
+                    Ok::<_, std::convert::Infallible>(hyper::Response::new(axum::body::Body::empty()))
+                });
+                // the asker may hang up whenever it likes
+                let _ = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(hyper_util::rt::TokioIo::new(stream), ok)
+                    .await;
+            });
+        }
+    });
+    (port, pem)
+}
