@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::future;
 
 use super::{App, AppError, Caller, Consistency, Shown, Snapshot, Written};
 use crate::{
@@ -12,7 +13,11 @@ use crate::{
         registry::{About, ReportHealth},
     },
     liveness::{Known, Subject},
+    probe::{Line, Observation},
 };
+
+/// How long somebody waits for checks that are run at his word.
+const RUN_WITHIN: Duration = Duration::from_secs(15);
 
 /// The health of one instance, check by check.
 #[derive(Clone, Debug)]
@@ -110,6 +115,25 @@ impl App {
             (None, _) => {}
         }
         Ok(())
+    }
+
+    /// Runs the checks of an instance now, all at once. One that takes longer than this waits for is left alone.
+    pub async fn run_checks(&self, id: InstanceId) -> Result<Health, AppError> {
+        let instance = State::instance(&*self.snapshot()?, id).ok_or(Refusal::NoSuchInstance)?;
+        let spec = &instance.spec;
+        let asked = spec.checks().into_iter().filter(|check| check.ask.kind() != Kind::Ttl);
+        let runs = asked.map(|check| async move {
+            let judged = Judged { check, host: spec.host.clone(), port: spec.port };
+            let asking = self.0.probes.ask(&judged, &mut Line::default()).await;
+            let Observation { seen, latency, output, load, .. } = asking;
+            let result = CheckResult { seen, latency, output: output.map(Arc::from), load };
+            self.checked(id, &judged, result).await
+        });
+        match tokio::time::timeout(RUN_WITHIN, future::try_join_all(runs)).await {
+            // what they came to is told by the health, and so is what they have not come to
+            Ok(Ok(_)) | Err(_) => self.health(id),
+            Ok(Err(error)) => Err(error),
+        }
     }
 
     /// A failure beyond the one that made the check unhealthy changes no row, and is counted all the same.

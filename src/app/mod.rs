@@ -31,7 +31,7 @@ pub use crate::{
     log::{Caller, IdempotencyKey, Written},
     view::{Difference, ServiceView, Slot, Snapshot, Tokens},
 };
-use crate::{liveness::Liveness, log::Log, store::Lanes, telemetry::Metrics, view::View};
+use crate::{liveness::Liveness, log::Log, probe::Probes, store::Lanes, telemetry::Metrics, view::View};
 
 /// Cheap to clone; all clones are one.
 #[derive(Clone)]
@@ -44,8 +44,7 @@ struct Parts {
     lanes: Lanes,
     metrics: Metrics,
     auth: Auth,
-    /// Whether instances may have checks that run programs.
-    scripts: bool,
+    probes: Arc<Probes>,
     stopping: AtomicBool,
 }
 
@@ -57,10 +56,10 @@ impl App {
         lanes: Lanes,
         metrics: Metrics,
         auth: Auth,
-        scripts: bool,
+        probes: Arc<Probes>,
     ) -> Self {
         let stopping = AtomicBool::new(false);
-        let app = Self(Arc::new(Parts { view, log, liveness, lanes, metrics, auth, scripts, stopping }));
+        let app = Self(Arc::new(Parts { view, log, liveness, lanes, metrics, auth, probes, stopping }));
         app.register_metrics();
         app
     }

@@ -34,10 +34,10 @@ pub struct Checker {
 }
 
 impl Checker {
-    pub fn new(app: App, probes: Probes) -> Self {
+    pub fn new(app: App, probes: Arc<Probes>) -> Self {
         Self {
             app,
-            probes: Arc::new(probes),
+            probes,
             schedule: Schedule::default(),
             hosts: Hosts::default(),
             asked: HashMap::new(),

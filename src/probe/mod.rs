@@ -94,6 +94,11 @@ impl Probes {
         Self { dialer: Dialer::new(allowed, denied, database), trust: Trust::default(), scripts }
     }
 
+    /// Whether there are programs that may be run.
+    pub fn run_scripts(&self) -> bool {
+        self.scripts.is_some()
+    }
+
     /// Asks, and asks again as often as the check says before a failure counts.
     pub async fn ask(&self, judged: &Judged, line: &mut Line) -> Observation {
         let check = &*judged.check;

@@ -104,12 +104,12 @@ impl Server {
         back.spawn_after(&shaped, "flusher", flusher.run(back.stop()));
         writer.spawn_after(&shaped, "writer", pen.run());
 
-        let asking = probe::Terms {
+        let probes = Arc::new(Probes::new(probe::Terms {
             allowed: settings.checks.allowed.clone(),
             denied: settings.checks.denied.clone(),
             database: database.address(),
             scripts: settings.checks.scripts.clone(),
-        };
+        }));
         let app = App::new(
             view,
             log,
@@ -117,10 +117,10 @@ impl Server {
             Lanes::new(database, READ_LANES),
             metrics.clone(),
             credentials.auth(&settings),
-            settings.checks.scripts.is_some(),
+            probes.clone(),
         );
         if settings.checker {
-            let task = Checker::new(app.clone(), Probes::new(asking));
+            let task = Checker::new(app.clone(), probes);
             checker.spawn("checker", task.run(checker.stop()));
             checker.spawn("leases", Leases::new(app.clone()).run(checker.stop()));
         }

@@ -177,6 +177,26 @@ pub async fn get_health(
     Ok(read_at(&app, snapshot.revision(), answer))
 }
 
+/// Runs the checks of an instance now
+///
+/// All of them at once, and answers with what they came to; one that takes longer than 15 seconds keeps its last result.
+/// The next run of each comes one interval later. Checks of the kind `ttl` cannot be run.
+#[utoipa::path(
+    post, path = "/api/v1/services/{id}/check", tag = "health",
+    params(("id" = Uuid, Path, description = "The instance's id")),
+    responses(
+        (status = 200, description = "Its health, check by check", body = HealthReply, headers(
+            ("X-Rollcall-Revision" = i64, description = "The revision that the answer rests on"),
+        )),
+        WriteProblems, NoSuchInstance,
+    ),
+)]
+pub async fn run_checks(State(app): State<App>, InPath(id): InPath) -> Result<Response, Problem> {
+    let health = app.run_checks(id).await?;
+    let answer = json(StatusCode::OK, &HealthReply::of(&health))?;
+    Ok(written_at(app.snapshot()?.revision(), answer))
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

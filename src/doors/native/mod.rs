@@ -140,6 +140,7 @@ fn described() -> Routes {
             routes!(health::get_health, health::report_health),
             &[(GET, OfInstance(Read)), (POST, OfInstance(Write))],
         )
+        .add(routes!(health::run_checks), &[(POST, OfInstance(Write))])
         .add(
             routes!(overrides::put_override, overrides::delete_override),
             &[(PUT, OfInstance(Write)), (DELETE, OfInstance(Write))],

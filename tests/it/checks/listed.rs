@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::checked;
-use crate::support::TestApp;
+use crate::support::{Answer, HealthTarget, TestApp};
 
 /// All kinds, as short as they may be.
 fn all_kinds() -> Value {
@@ -77,6 +77,25 @@ async fn states_are_kept_beside_each_other() {
         (&health["checks"][0]["status"], &health["checks"][1]["status"], &health["checks"][0]["output"]),
         (&json!("degraded"), &json!("unknown"), &json!("of-tcp"))
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn checks_are_run_at_somebodys_word() {
+    // nobody asks here unless he is told to
+    let app = TestApp::start().await;
+    let target = HealthTarget::start(Answer::Status(200)).await;
+    let checks = json!([{"kind": "http"}, {"kind": "tcp"}, {"kind": "ttl", "ttl": "1h"}]);
+    let path = app.path_of(&checked("now", target.port(), &checks)).await;
+    let health = app.post(&format!("{path}/check")).await.answered(200).json();
+    let statuses = |health: &Value| -> Vec<_> {
+        health["checks"].as_array().unwrap().iter().map(|check| check["status"].clone()).collect()
+    };
+    assert_eq!(statuses(&health), ["healthy", "healthy", "unknown"]);
+    target.answer(Answer::Status(503));
+    let health = app.post(&format!("{path}/check")).await.answered(200).json();
+    assert_eq!(statuses(&health), ["degraded", "healthy", "unknown"]);
+    assert_eq!((&health["error"], target.times_asked()), (&json!("answered 503 Service Unavailable"), 2));
+    app.post("/api/v1/services/01a1fe4d-8e87-70a7-a779-2d8c1d769028/check").await.problem(404);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
