@@ -5,11 +5,13 @@ use std::{sync::Arc, time::Duration};
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future;
 
-use super::{App, AppError, Caller, Consistency, Shown, Snapshot, Written};
+use super::{App, AppError, Caller, Consistency, Peers, Shown, Snapshot, Written};
 use crate::{
     domain::{
-        Cause, Command, Instance, InstanceId, Judged, Refusal, Row, Seen, ServiceName, State, Status,
+        Cause, CheckId, Command, Instance, InstanceId, Judged, Refusal, Row, Seen, ServiceName, State,
+        Status,
         check::{Ask, Check, Kind},
+        ownership::owner,
         registry::{About, ReportHealth},
     },
     liveness::{Known, Subject},
@@ -124,7 +126,7 @@ impl App {
         let asked = spec.checks().into_iter().filter(|check| check.ask.kind() != Kind::Ttl);
         let runs = asked.map(|check| async move {
             let judged = Judged { check, host: spec.host.clone(), port: spec.port };
-            let asking = self.0.probes.ask(&judged, &mut Line::default()).await;
+            let asking = self.0.asking.probes.ask(&judged, &mut Line::default()).await;
             let Observation { seen, latency, output, load, .. } = asking;
             let result = CheckResult { seen, latency, output: output.map(Arc::from), load };
             self.checked(id, &judged, result).await
@@ -168,6 +170,16 @@ impl App {
             }
         }
         Ok(())
+    }
+
+    /// The replicas that share the checks out, as they come and go.
+    pub fn peers(&self) -> Peers {
+        self.0.asking.peers.clone()
+    }
+
+    /// Whether a check is this replica's to run.
+    pub fn owns(&self, instance: InstanceId, check: &CheckId) -> bool {
+        owner(&self.0.asking.peers.borrow(), instance.0, check.as_str()) == Some(self.0.asking.replica)
     }
 
     /// When a check last had a result, or was reported on.

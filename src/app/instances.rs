@@ -116,7 +116,7 @@ impl App {
     /// Programs are run where the operator has said which.
     fn permit_checks(&self, spec: &Spec) -> Result<(), AppError> {
         let runs = |check: &Arc<Check>| check.ask.kind() == Kind::Script;
-        match spec.listed().iter().position(runs).filter(|_| !self.0.probes.run_scripts()) {
+        match spec.listed().iter().position(runs).filter(|_| !self.0.asking.probes.run_scripts()) {
             Some(check) => Err(AppError::ScriptsOff { check }),
             None => Ok(()),
         }

@@ -15,6 +15,8 @@ mod who;
 
 use std::sync::{Arc, atomic::AtomicBool};
 
+use uuid::Uuid;
+
 pub use error::AppError;
 pub use health::{CheckDetail, CheckResult, Health};
 pub use history::{EventQuery, EventRecord, Verification};
@@ -28,10 +30,17 @@ pub use who::{Memory, permit};
 pub use crate::{
     auth::{Auth, Credential, Identity, Refused},
     liveness::Known,
-    log::{Caller, IdempotencyKey, Written},
+    log::{Caller, IdempotencyKey, Peers, Written},
     view::{Difference, ServiceView, Slot, Snapshot, Tokens},
 };
 use crate::{liveness::Liveness, log::Log, probe::Probes, store::Lanes, telemetry::Metrics, view::View};
+
+/// How instances are asked for their health, and who does so.
+pub struct Asking {
+    pub probes: Arc<Probes>,
+    pub replica: Uuid,
+    pub peers: Peers,
+}
 
 /// Cheap to clone; all clones are one.
 #[derive(Clone)]
@@ -44,7 +53,7 @@ struct Parts {
     lanes: Lanes,
     metrics: Metrics,
     auth: Auth,
-    probes: Arc<Probes>,
+    asking: Asking,
     stopping: AtomicBool,
 }
 
@@ -56,10 +65,10 @@ impl App {
         lanes: Lanes,
         metrics: Metrics,
         auth: Auth,
-        probes: Arc<Probes>,
+        asking: Asking,
     ) -> Self {
         let stopping = AtomicBool::new(false);
-        let app = Self(Arc::new(Parts { view, log, liveness, lanes, metrics, auth, probes, stopping }));
+        let app = Self(Arc::new(Parts { view, log, liveness, lanes, metrics, auth, asking, stopping }));
         app.register_metrics();
         app
     }

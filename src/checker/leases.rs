@@ -22,6 +22,8 @@ use crate::{
 const EVERY: Duration = Duration::from_millis(250);
 /// What another replica heard is known here when it has flushed it, which it does once a second.
 const HEARSAY: TimeDelta = TimeDelta::milliseconds(1250);
+/// When a lease that is over is looked at again.
+const SOON: Duration = Duration::from_secs(5);
 /// More than this are looked at in turns.
 const MOST_AT_ONCE: usize = 1000;
 
@@ -46,10 +48,18 @@ impl Leases {
     }
 
     pub async fn run(mut self, stop: CancellationToken) {
+        let mut peers = self.app.peers();
+        let mut known = peers.borrow_and_update().clone();
         while stop.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_some() {
             if let Ok(snapshot) = self.app.snapshot() {
                 self.follow(&snapshot);
             }
+            let now_there = peers.borrow_and_update().clone();
+            if known.iter().any(|peer| !now_there.contains(peer)) {
+                // what it heard last went with it
+                self.hears_since = None;
+            }
+            known = now_there;
             self.turn().await;
         }
     }
@@ -70,7 +80,9 @@ impl Leases {
             self.forget_key(lease.instance, key);
             match self.left(&lease, since, now) {
                 Some(left) => self.wait(lease, left),
-                None => over.push(lease),
+                None if self.app.owns(lease.instance, &lease.judged.check.id) => over.push(lease),
+                // somebody else looks at it
+                None => self.wait(lease, SOON),
             }
         }
         if over.is_empty() {
@@ -83,7 +95,7 @@ impl Leases {
         // one that has lapsed is looked at again as well: it is renewed by the next word of its instance
         for lease in over {
             let ttl = lease.ttl;
-            self.wait(lease, ttl.min(Duration::from_secs(5)));
+            self.wait(lease, ttl.min(SOON));
         }
     }
 

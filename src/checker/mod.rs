@@ -48,6 +48,7 @@ impl Checker {
     /// Checks until it is stopped. Checks that are under way then are dropped: their results concern nobody any more.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut changes = self.app.changes();
+        let mut peers = self.app.peers();
         loop {
             if let Ok(snapshot) = self.app.snapshot() {
                 self.schedule.follow(&snapshot, &self.app);
@@ -55,6 +56,7 @@ impl Checker {
             tokio::select! {
                 () = stop.cancelled() => return,
                 changed = changes.changed() => if changed.is_err() { return },
+                Ok(()) = peers.changed() => self.schedule.take_over(&self.app),
                 Some(due) = self.schedule.next(), if self.under_way.len() < AT_ONCE => self.begin(due),
                 Some(done) = self.under_way.join_next_with_id() => {
                     let (task, line) = match done {
@@ -71,6 +73,12 @@ impl Checker {
     }
 
     fn begin(&mut self, due: Due) {
+        let check = &due.judged.check;
+        if !self.app.owns(due.instance, &check.id) {
+            // somebody else runs it, and it is due here again should he be gone by then
+            self.schedule.skip(due.no);
+            return;
+        }
         // A report meanwhile counts as this check: the next one comes a whole interval after it.
         if !due.is_new
             && let Some(wait) = schedule::wait_after_report(&due, &self.app)

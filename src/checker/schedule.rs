@@ -122,6 +122,36 @@ impl Schedule {
         self.put_off(no, wait);
     }
 
+    /// A check is another replica's to run.
+    pub fn skip(&mut self, no: TargetNo) {
+        if let Some(target) = self.targets.get_mut(&no) {
+            target.line = Line::default();
+            target.is_spread = true;
+            let wait = target.judged.check.interval;
+            self.put_off(no, wait);
+        }
+    }
+
+    /// Others have come or gone: what is this replica's from now on is run when it would have been.
+    pub fn take_over(&mut self, app: &App) {
+        for (no, target) in &mut self.targets {
+            let check = &target.judged.check;
+            if !app.owns(target.instance, &check.id) {
+                continue;
+            }
+            let Some(key) = &target.waiting else { continue };
+            let last = app.last_check_of(target.instance, &target.judged);
+            let since = last.and_then(|last| (app.now() - last).to_std().ok());
+            let wait = match since {
+                Some(since) => check.interval.saturating_sub(since),
+                None => FIRST_AFTER.min(check.interval),
+            };
+            // those that are overdue are not all run at once
+            let wait = wait.max(share(no, FIRST_AFTER.min(check.interval)));
+            self.queue.reset(key, wait);
+        }
+    }
+
     pub fn put_off(&mut self, no: TargetNo, wait: Duration) {
         if let Some(target) = self.targets.get_mut(&no)
             && target.waiting.is_none()

@@ -13,6 +13,7 @@ pub mod health;
 pub mod ids;
 pub mod instance;
 pub mod overriding;
+pub mod ownership;
 pub mod policy;
 pub mod registry;
 pub mod target;

@@ -11,6 +11,7 @@ mod tasks;
 use std::{io::Write as _, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -20,14 +21,14 @@ use tasks::Tasks;
 
 pub use crate::auth::{TlsError, towards_itself};
 use crate::{
-    app::App,
+    app::{App, Asking},
     checker::{Checker, Leases},
     doors::{
         kit::{Admission, security::Security},
         native::{Front, Terms},
     },
     liveness::{Flusher, Liveness},
-    log::{Anchors, Follower, Log, Writer, run_listener, run_notifier, run_upkeep},
+    log::{Anchors, Follower, Log, Writer, run_listener, run_notifier, run_presence, run_upkeep},
     probe::{self, Probes},
     settings::{Loaded, Settings},
     store::{Database, Lanes, StoreError, migrate as store_migrate, private::PrivatePostgres},
@@ -100,6 +101,9 @@ impl Server {
         back.spawn_after(&shaped, "upkeep", run_upkeep(log.clone(), database.clone(), back.stop()));
         let (followed, stop) = (database.clone(), back.stop());
         back.spawn_after(&shaped, "follower", async move { follower.run(followed, stop).await });
+        let (told, peers) = watch::channel(Arc::default());
+        let presence = run_presence(replica, settings.checker, database.clone(), told, checker.stop());
+        checker.spawn_after(&shaped, "presence", presence);
         let flusher = Flusher::new(liveness.clone(), view.clone(), replica, database.clone());
         back.spawn_after(&shaped, "flusher", flusher.run(back.stop()));
         writer.spawn_after(&shaped, "writer", pen.run());
@@ -117,7 +121,7 @@ impl Server {
             Lanes::new(database, READ_LANES),
             metrics.clone(),
             credentials.auth(&settings),
-            probes.clone(),
+            Asking { probes: probes.clone(), replica, peers },
         );
         if settings.checker {
             let task = Checker::new(app.clone(), probes);

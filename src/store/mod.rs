@@ -18,6 +18,7 @@ pub mod load;
 pub mod migrate;
 pub mod poll;
 pub mod private;
+pub mod replicas;
 mod state;
 
 pub use append::{Appended, Batch, GroupOutcome};

@@ -5,6 +5,7 @@ mod http;
 mod listed;
 mod overrides;
 mod scripts;
+mod sharing;
 mod targets;
 mod tcp;
 mod ttl;

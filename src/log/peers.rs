@@ -1,0 +1,72 @@
+//! Which replicas are there. Each says so once a second, by the database's clock, and is told of the others.
+//!
+//! Who has not said so for a few seconds is taken to be gone. While the database is away the last answer holds: nobody
+//! could do more than before.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::store::{Database, Lane, StoreError, replicas};
+
+const EVERY: Duration = Duration::from_secs(1);
+
+/// The replicas that ask instances for their health, this one perhaps among them. Empty until it is known.
+pub type Peers = watch::Receiver<Arc<[Uuid]>>;
+
+/// Says that this replica is there until it is stopped, and then that it is gone. `checks` is whether it asks instances
+/// for their health.
+pub async fn run_presence(
+    replica: Uuid,
+    checks: bool,
+    database: Database,
+    told: watch::Sender<Arc<[Uuid]>>,
+    stop: CancellationToken,
+) {
+    let mut lane = Lane::new(database);
+    let mut well = true;
+    loop {
+        match say(&mut lane, replica, checks).await {
+            Ok(peers) => {
+                well = true;
+                told.send_if_modified(|known| {
+                    let changed = **known != *peers;
+                    if changed {
+                        *known = peers.into();
+                    }
+                    changed
+                });
+            }
+            Err(error) if well => {
+                well = false;
+                tracing::warn!(
+                    error = crate::telemetry::chain(&error),
+                    "the other replicas do not hear of this one for now"
+                );
+            }
+            Err(_) => {}
+        }
+        if stop.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_none() {
+            break;
+        }
+    }
+    if let Err(error) = leave(&mut lane, replica).await {
+        tracing::debug!(error = crate::telemetry::chain(&error), "the other replicas find out by themselves");
+    }
+}
+
+async fn say(lane: &mut Lane, replica: Uuid, checks: bool) -> Result<Vec<Uuid>, StoreError> {
+    let mut connection = lane.take().await?;
+    let peers = replicas::stay(&mut connection, replica, checks).await?;
+    lane.give_back(connection);
+    Ok(peers)
+}
+
+async fn leave(lane: &mut Lane, replica: Uuid) -> Result<(), StoreError> {
+    let mut connection = lane.take().await?;
+    replicas::leave(&mut connection, replica).await?;
+    lane.give_back(connection);
+    Ok(())
+}
