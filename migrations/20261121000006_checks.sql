@@ -16,22 +16,27 @@ alter table liveness_feed add column check_id text[];
 -- When a replica last said that it is there, and whether it asks instances for their health.
 alter table replicas add column alive_at timestamptz, add column checks boolean not null default false;
 
--- Says that a replica is there, and returns all that are and ask instances for their health. Those that have been gone for
+-- Says that a replica is there. Returns all that are and ask instances for their health, how many others there are or were
+-- a moment ago, and how many of them have not been heard of as they should be. Those that have been gone for
 -- a day are forgotten; a late packet of theirs finds no generation, and is refused.
-create function stay(p_replica uuid, p_checks boolean) returns uuid[]
+create function stay(p_replica uuid, p_checks boolean)
+returns table (checking uuid[], others bigint, silent bigint)
 language plpgsql security definer set search_path = rollcall, pg_temp as $$
 begin
   insert into replicas as r (id, generation, alive_at, checks) values (p_replica, 0, clock_timestamp(), p_checks)
     on conflict (id) do update set alive_at = excluded.alive_at, checks = excluded.checks;
   delete from replicas r where r.id in (
     select o.id from replicas o where o.alive_at < clock_timestamp() - interval '1 day' for update skip locked);
-  return array(
-    select r.id from replicas r where r.checks and r.alive_at > clock_timestamp() - interval '5 seconds' order by r.id);
+  return query
+    select coalesce(array_agg(r.id order by r.id) filter (where r.checks and r.alive_at > clock_timestamp() - interval '5 seconds'), '{}'),
+           count(*) filter (where r.id <> p_replica),
+           count(*) filter (where r.alive_at < clock_timestamp() - interval '2 seconds')
+    from replicas r where r.alive_at > clock_timestamp() - interval '15 seconds';
 end $$;
 
 create function leave(p_replica uuid) returns void
 language sql security definer set search_path = rollcall, pg_temp as $$
-  update replicas set checks = false where id = p_replica
+  update replicas set checks = false, alive_at = clock_timestamp() - interval '15 seconds' where id = p_replica
 $$;
 
 -- As before, and with the state. Without any (`i_state` is null) the state of each row stays as it is.

@@ -162,14 +162,23 @@ impl App {
             None => known(self.snapshot_at(Consistency::Strong).await?).ok_or(Refusal::NoSuchInstance)?,
         };
         self.0.liveness.seen(id, self.now(), load);
+        self.renew(&instance);
         for (place, check) in instance.spec.listed().iter().enumerate() {
             let waits = check.ask.kind() == Kind::Ttl;
             if waits && instance.health.state(place).is_some_and(|state| state.status != Status::Healthy) {
                 let about = About::Check(check.id.clone());
-                self.report_health(caller, id, about, Seen::Passing, None).await?;
+                self.report_health(&caller.of_item(place), id, about, Seen::Passing, None).await?;
             }
         }
         Ok(())
+    }
+
+    /// The instance itself was heard of, which is what its ttl checks wait for.
+    pub(super) fn renew(&self, instance: &Instance) {
+        for check in instance.spec.listed().iter().filter(|check| check.ask.kind() == Kind::Ttl) {
+            let subject = Subject { instance: instance.id, check: Some(check.id.clone()) };
+            self.0.liveness.checked(subject, self.now(), None, None);
+        }
     }
 
     /// The replicas that share the checks out, as they come and go.
@@ -179,7 +188,8 @@ impl App {
 
     /// Whether a check is this replica's to run.
     pub fn owns(&self, instance: InstanceId, check: &CheckId) -> bool {
-        owner(&self.0.asking.peers.borrow(), instance.0, check.as_str()) == Some(self.0.asking.replica)
+        owner(&self.0.asking.peers.borrow().checking, instance.0, check.as_str())
+            == Some(self.0.asking.replica)
     }
 
     /// When a check last had a result, or was reported on.
@@ -208,11 +218,8 @@ impl App {
         let state = instance.health.state(place);
         let beyond = |changes| if known.changes == changes { known.failures } else { 0 };
         let failures = state.map_or(0, |state| i64::from(state.failures) + beyond(state.changes));
-        let (last_run_at, wait) = match check.ask {
-            // every sign of life is its result
-            Ask::Ttl { ttl } => (known.last_check.max(Some(shown.last_seen())), ttl),
-            _ => (known.last_check, check.interval),
-        };
+        let last_run_at = known.last_check;
+        let wait = if let Ask::Ttl { ttl } = check.ask { ttl } else { check.interval };
         let wait = TimeDelta::from_std(wait).unwrap_or_default();
         CheckDetail {
             target: check.target(&instance.spec.host, instance.spec.port),

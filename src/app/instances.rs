@@ -85,9 +85,12 @@ impl App {
     }
 
     fn registered(&self, outcome: Outcome, load: Option<f32>) -> Result<Written<Shown>, AppError> {
-        let is_new = outcome.created;
+        let (is_new, recalled) = (outcome.created, outcome.recalled);
         let written = self.seen_row(outcome, load)?;
         let instance = &written.value.instance;
+        if !recalled {
+            self.renew(instance);
+        }
         self.0.metrics.registered(instance.service.as_str());
         if written.changed {
             tracing::info!(

@@ -12,7 +12,7 @@ use crate::{
     },
     liveness::Subject,
     log::Outcome,
-    store::liveness,
+    store::{Patience, StoreError, liveness},
 };
 
 const SILENCE: &str = "nothing was heard of it in time";
@@ -26,44 +26,62 @@ pub struct Lease {
     pub ttl: Duration,
 }
 
+impl Lease {
+    fn subject(&self) -> Subject {
+        Subject { instance: self.instance, check: Some(self.judged.check.id.clone()) }
+    }
+}
+
 impl App {
     /// When it is over, as far as is known here. `since` is from when on somebody could hear.
     pub fn lease_end(&self, lease: &Lease, since: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let instance = State::instance(&*self.snapshot().ok()?, lease.instance)?;
-        let seen = self.shown(instance).last_seen().max(since);
-        seen.checked_add_signed(TimeDelta::from_std(lease.ttl).ok()?)
+        let heard = self.0.liveness.known_of(&lease.subject()).last_check;
+        let heard = heard.map_or(instance.registered_at, |at| at.max(instance.registered_at));
+        heard.max(since).checked_add_signed(TimeDelta::from_std(lease.ttl).ok()?)
     }
 
     /// Makes those unhealthy that no replica has heard of in time. What is known here is a second old where others are
-    /// concerned, so the database is asked first.
+    /// concerned, so the database is asked first: an error means that it could not be.
     pub async fn lapse(
         &self,
         over: &[Lease],
         since: DateTime<Utc>,
         hearsay: TimeDelta,
     ) -> Result<(), AppError> {
-        let ids: Vec<InstanceId> = over.iter().map(|lease| lease.instance).collect();
-        let mut lane = self.0.lanes.take(LANE_PATIENCE).await?;
-        let stored = liveness::last_seen(&mut lane.connection, &ids).await?;
-        lane.give_back();
-        let stored: HashMap<InstanceId, DateTime<Utc>> = stored.into_iter().collect();
-        let (snapshot, now) = (self.snapshot()?, self.now());
-        let is_over = |lease: &&Lease| {
-            let here = self.lease_end(lease, since);
-            let elsewhere = stored.get(&lease.instance).copied();
-            let elsewhere =
-                elsewhere.and_then(|at| at.checked_add_signed(TimeDelta::from_std(lease.ttl).ok()?));
-            here.max(elsewhere).is_some_and(|end| end + hearsay <= now)
-        };
+        let snapshot = self.snapshot()?;
         let is_well = |lease: &&Lease| {
             let Some(instance) = State::instance(&*snapshot, lease.instance) else { return false };
             let place = instance.spec.place_of_judged(&lease.judged);
             let state = place.and_then(|place| instance.health.state(place));
             state.is_some_and(|state| state.status != Status::Unhealthy)
         };
-        let commands = over.iter().filter(is_over).filter(is_well).map(|lease| {
-            let subject = Subject { instance: lease.instance, check: Some(lease.judged.check.id.clone()) };
-            self.0.liveness.checked(subject, now, None, Some(SILENCE));
+        let over: Vec<&Lease> = over.iter().filter(is_well).collect();
+        if over.is_empty() {
+            return Ok(());
+        }
+        let subjects: Vec<Subject> = over.iter().map(|lease| lease.subject()).collect();
+        let stored = match self.stored_checks(&subjects, Patience::USED).await {
+            // the connection had ended while nobody used it
+            Err(StoreError::Broken(_) | StoreError::Timeout(_)) => {
+                self.0.lanes.forget_idle();
+                self.stored_checks(&subjects, Patience::FRESH).await?
+            }
+            result => result?,
+        };
+        let now = self.now();
+        let is_over = |lease: &&Lease| {
+            let here = self.lease_end(lease, since);
+            let elsewhere = stored.get(&lease.subject()).copied();
+            let elsewhere =
+                elsewhere.and_then(|at| at.checked_add_signed(TimeDelta::from_std(lease.ttl).ok()?));
+            here.max(elsewhere).is_some_and(|end| end + hearsay <= now)
+        };
+        let commands = over.into_iter().filter(is_over).map(|lease| {
+            // as of the last word: silence is no result that would renew it
+            if let Some(last) = self.0.liveness.known_of(&lease.subject()).last_check {
+                self.0.liveness.checked(lease.subject(), last, None, Some(SILENCE));
+            }
             let report = ReportHealth {
                 id: lease.instance,
                 about: About::Judged(lease.judged.clone()),
@@ -73,15 +91,31 @@ impl App {
             };
             (Caller::checker(), Command::ReportHealth(report))
         });
+        let mut failed = None;
         for result in self.0.log.write_all(commands.collect()).await {
             match result.map_err(AppError::from) {
                 Ok(outcome) => tell(&outcome),
                 // an instance that has gone meanwhile needs no health
                 Err(AppError::Refused(_)) => {}
-                Err(error) => return Err(error),
+                Err(error) => failed = failed.or(Some(error)),
             }
         }
+        if let Some(error) = failed {
+            // its turn comes again
+            tracing::warn!(error = crate::telemetry::chain(&error), "a lapse could not be written");
+        }
         Ok(())
+    }
+
+    async fn stored_checks(
+        &self,
+        subjects: &[Subject],
+        patience: Patience,
+    ) -> Result<HashMap<Subject, DateTime<Utc>>, StoreError> {
+        let mut lane = self.0.lanes.take(LANE_PATIENCE).await?;
+        let stored = liveness::last_checks(&mut lane.connection, subjects, patience).await?;
+        lane.give_back();
+        Ok(stored)
     }
 }
 

@@ -169,6 +169,15 @@ pub struct HttpAsk {
 }
 
 impl HttpAsk {
+    /// Where it asks. With a word on TLS a path is asked for over TLS.
+    pub fn url(&self, host: &Host, port: u16) -> String {
+        let url = self.place.endpoint().url(host, port);
+        match (&self.place, url.strip_prefix("http://")) {
+            (Place::Path(_), Some(rest)) if self.tls.is_some() => format!("https://{rest}"),
+            _ => url,
+        }
+    }
+
     pub fn get(endpoint: Endpoint) -> Self {
         Self {
             place: Place::of(endpoint),
@@ -253,7 +262,7 @@ impl Check {
             None => host.with_port(port),
         };
         match &self.ask {
-            Ask::Http(ask) => Some(ask.place.endpoint().url(host, port)),
+            Ask::Http(ask) => Some(ask.url(host, port)),
             Ask::Tcp { url } => Some(format!("tcp://{}", at(url))),
             Ask::Grpc { url, service, .. } => Some(format!("grpc://{}/{service}", at(url))),
             Ask::Ttl { .. } => None,

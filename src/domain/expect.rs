@@ -37,22 +37,31 @@ impl Expect {
         *self == Self::default()
     }
 
-    /// Whether the body has to be read as well.
-    pub fn reads_body(&self) -> bool {
+    fn reads_body(&self) -> bool {
         !self.json.is_empty() || self.load.is_some()
     }
 
-    pub fn judge(&self, status: u16, body: &[u8]) -> Judged {
-        let not = |seen, output: String| Judged { seen, output: Some(output), load: None };
+    /// Whether an answer with this status has to be read further.
+    pub fn needs_body(&self, status: u16) -> bool {
+        self.reads_body() && self.judge_status(status) == Seen::Passing
+    }
+
+    fn judge_status(&self, status: u16) -> Seen {
         if self.degraded.iter().any(|statuses| statuses.contain(status)) {
-            return not(Seen::Warning, format!("answered {status}"));
+            return Seen::Warning;
         }
         let well = match self.status.as_slice() {
             [] => (200..300).contains(&status),
             expected => expected.iter().any(|statuses| statuses.contain(status)),
         };
-        if !well {
-            return not(Seen::Failing, format!("answered {status}"));
+        if well { Seen::Passing } else { Seen::Failing }
+    }
+
+    pub fn judge(&self, status: u16, body: &[u8]) -> Judged {
+        let not = |seen, output: String| Judged { seen, output: Some(output), load: None };
+        match self.judge_status(status) {
+            Seen::Passing => {}
+            seen => return not(seen, format!("answered {status}")),
         }
         if !self.reads_body() {
             return Judged { seen: Seen::Passing, output: None, load: None };

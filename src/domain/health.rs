@@ -108,6 +108,16 @@ impl CheckState {
         Self { status, failures: 0, successes: 0, changes: 0 }
     }
 
+    /// The state under other thresholds: no count goes beyond what they look at.
+    #[must_use]
+    pub fn within(self, thresholds: Thresholds) -> Self {
+        Self {
+            failures: self.failures.min(thresholds.unhealthy_after),
+            successes: self.successes.min(thresholds.healthy_after.saturating_sub(1)),
+            ..self
+        }
+    }
+
     /// The state after one more result, or None where it changes nothing.
     pub fn after(self, seen: Seen, thresholds: Thresholds) -> Option<Self> {
         let (status, failures, successes) = match seen {

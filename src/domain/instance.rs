@@ -292,8 +292,8 @@ impl Spec {
         (same && self.host == judged.host && self.port == judged.port).then_some(place)
     }
 
-    /// The health of an instance whose specification is replaced by this one: each check that stays as it was keeps
-    /// its state, and a new one begins in a stretch of its own.
+    /// The health of an instance whose specification is replaced by this one: a check of the same id and
+    /// kind keeps its state, whatever else is said of it now, and a new one begins in a stretch of its own.
     pub fn health_after(&self, old: &Self, health: &Health) -> Health {
         if self.checks == old.checks {
             return health.clone();
@@ -304,7 +304,8 @@ impl Spec {
         let states = self.checks();
         let kept = |place: usize| {
             let check = states.get(place)?;
-            health.state(old_checks.iter().position(|old| old == check)?)
+            let same = |old: &Arc<Check>| old.id == check.id && old.ask.kind() == check.ask.kind();
+            Some(health.state(old_checks.iter().position(same)?)?.within(check.thresholds))
         };
         Health::of(
             fresh
@@ -319,6 +320,7 @@ impl Spec {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::domain::check::Ask;
 
     pub(crate) fn spec(host: &str, port: u16) -> Spec {
         Spec {
@@ -449,7 +451,8 @@ pub(crate) mod tests {
         }
         let mut fewer: Vec<Check> = checks.into_iter().rev().collect();
         fewer.truncate(3);
-        fewer.first_mut().unwrap().interval = std::time::Duration::from_secs(1);
+        fewer.first_mut().unwrap().ask = Ask::Tcp { url: None };
+        fewer.get_mut(1).unwrap().interval = std::time::Duration::from_secs(1);
         let new = Spec { checks: Checks::listed(fewer), ..spec("a", 80) };
         let after = new.health_after(&old, &health);
         let states: Vec<_> = after.states().iter().map(|state| (state.status, state.changes)).collect();

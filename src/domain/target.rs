@@ -165,10 +165,6 @@ fn allow_url(url: &Url) -> Result<(), Fault> {
 pub fn allow_address(ip: IpAddr) -> Result<(), Fault> {
     const METADATA_V4: [Ipv4Addr; 3] =
         [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(192, 0, 0, 192)];
-    const METADATA_V6: [Ipv6Addr; 2] = [
-        Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
-        Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
-    ];
     let v4_forbidden = |ip: Ipv4Addr| {
         ip.is_link_local() || ip.is_multicast() || ip.is_broadcast() || METADATA_V4.contains(&ip)
     };
@@ -177,11 +173,20 @@ pub fn allow_address(ip: IpAddr) -> Result<(), Fault> {
         IpAddr::V6(ip) => {
             ip.is_unicast_link_local()
                 || ip.is_multicast()
-                || METADATA_V6.contains(&ip)
+                || matches!(ip.segments(), [0xfd00, 0xec2, ..] | [0xfd20, 0xce, ..])
                 || within(ip).is_some_and(v4_forbidden)
         }
     };
     if forbidden { Err(format!("must not lead to the address {ip}").into()) } else { Ok(()) }
+}
+
+/// An address as the one that it leads to.
+pub fn canonical(ip: IpAddr) -> IpAddr {
+    match ip {
+        // the machine's own is no address of IPv4 in another form
+        IpAddr::V6(v6) if !v6.is_loopback() && !v6.is_unspecified() => within(v6).map_or(ip, IpAddr::V4),
+        ip => ip,
+    }
 }
 
 /// The address of IPv4 that one of IPv6 leads to: mapped, compatible, by NAT64 or by 6to4.

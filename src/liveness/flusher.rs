@@ -100,7 +100,15 @@ impl Liveness {
     fn keep_only(&self, snapshot: &Snapshot) {
         for mut shard in self.each_shard() {
             shard.entries.retain(|subject, entry| {
-                entry.fresh.is_some() || entry.flying.is_some() || snapshot.has_instance(subject.instance)
+                let lives = || {
+                    let instance = snapshot.find(subject.instance)?;
+                    subject
+                        .check
+                        .as_ref()
+                        .is_none_or(|check| instance.spec.place_of(check).is_some())
+                        .then_some(())
+                };
+                entry.fresh.is_some() || entry.flying.is_some() || lives().is_some()
             });
         }
     }

@@ -9,12 +9,13 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+pub use crate::store::replicas::Presence;
 use crate::store::{Database, Lane, StoreError, replicas};
 
 const EVERY: Duration = Duration::from_secs(1);
 
-/// The replicas that ask instances for their health, this one perhaps among them. Empty until it is known.
-pub type Peers = watch::Receiver<Arc<[Uuid]>>;
+/// The replicas, this one among them. Nobody until it is known.
+pub type Peers = watch::Receiver<Arc<Presence>>;
 
 /// Says that this replica is there until it is stopped, and then that it is gone. `checks` is whether it asks instances
 /// for their health.
@@ -22,7 +23,7 @@ pub async fn run_presence(
     replica: Uuid,
     checks: bool,
     database: Database,
-    told: watch::Sender<Arc<[Uuid]>>,
+    told: watch::Sender<Arc<Presence>>,
     stop: CancellationToken,
 ) {
     let mut lane = Lane::new(database);
@@ -32,7 +33,7 @@ pub async fn run_presence(
             Ok(peers) => {
                 well = true;
                 told.send_if_modified(|known| {
-                    let changed = **known != *peers;
+                    let changed = **known != peers;
                     if changed {
                         *known = peers.into();
                     }
@@ -57,7 +58,7 @@ pub async fn run_presence(
     }
 }
 
-async fn say(lane: &mut Lane, replica: Uuid, checks: bool) -> Result<Vec<Uuid>, StoreError> {
+async fn say(lane: &mut Lane, replica: Uuid, checks: bool) -> Result<Presence, StoreError> {
     let mut connection = lane.take().await?;
     let peers = replicas::stay(&mut connection, replica, checks).await?;
     lane.give_back(connection);

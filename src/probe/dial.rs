@@ -8,7 +8,10 @@ use std::{
 use thiserror::Error;
 use tokio::net::{TcpStream, lookup_host};
 
-use crate::{domain::target::allow_address, settings::Networks};
+use crate::{
+    domain::target::{allow_address, canonical},
+    settings::Networks,
+};
 
 pub(super) struct Dialer {
     allowed: Networks,
@@ -59,8 +62,8 @@ impl Dialer {
     }
 
     async fn allows(&self, address: SocketAddr) -> bool {
-        let ip = address.ip().to_canonical();
-        if self.denied.contain(ip) || (allow_address(ip).is_err() && !self.allowed.contain(ip)) {
+        let ip = canonical(address.ip());
+        if self.denied.contain(ip) || (allow_address(ip).is_err() && !self.allowed.name(ip)) {
             return false;
         }
         if !self.allowed.is_empty() && !self.allowed.contain(ip) {

@@ -3,7 +3,11 @@
 //! The connection belongs to the check and is kept for its next turn. It is driven by whoever asks, so that it needs no
 //! task of its own and goes where the check goes.
 
-use std::{pin::Pin, time::Instant};
+use std::{
+    pin::{Pin, pin},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::{Bytes, BytesMut};
 use http::{
@@ -13,7 +17,10 @@ use http::{
 use http_body_util::{BodyExt as _, Empty};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
 use url::Url;
 
 use super::{Told, dial::Dialer, root_cause, tls::Trust};
@@ -24,7 +31,9 @@ const MOST_TO_PASS_OVER: usize = 16 * 1024;
 /// How much is read of one that matters.
 const MOST_TO_READ: usize = 64 * 1024;
 /// An older connection is not used again: the name may lead elsewhere by now.
-const KEEP_FOR: std::time::Duration = std::time::Duration::from_mins(5);
+const KEEP_FOR: Duration = Duration::from_mins(5);
+/// How long the rest of an answer is waited for that nobody looks at.
+const PASS_OVER_WITHIN: Duration = Duration::from_millis(500);
 const AGENT: &str = concat!("rollcall/", env!("CARGO_PKG_VERSION"));
 
 type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
@@ -33,6 +42,18 @@ pub(super) struct HttpLine {
     sender: http1::SendRequest<Empty<Bytes>>,
     driver: Driver,
     since: Instant,
+    /// Its place among the connections that are kept.
+    kept: Option<OwnedSemaphorePermit>,
+}
+
+impl HttpLine {
+    /// The line, if there is a place for one more that is kept.
+    pub fn keep(mut self, places: &Arc<Semaphore>) -> Option<Self> {
+        if self.kept.is_none() {
+            self.kept = places.clone().try_acquire_owned().ok();
+        }
+        self.kept.is_some().then_some(self)
+    }
 }
 
 enum Trouble {
@@ -51,7 +72,7 @@ pub(super) async fn ask(
     port: u16,
     kept: &mut Option<HttpLine>,
 ) -> Told {
-    let url = match Url::parse(&ask.place.endpoint().url(host, port)) {
+    let url = match Url::parse(&ask.url(host, port)) {
         Ok(url) => url,
         Err(error) => return Told::failing(error.to_string()),
     };
@@ -89,38 +110,59 @@ async fn exchange(
     url: &Url,
     line: Option<HttpLine>,
 ) -> Result<Answer, Trouble> {
-    let mut line = match line {
+    let line = match line {
         Some(line) => line,
         None => open(dialer, trust, ask, url).await?,
     };
     let request = request(ask, url).map_err(|error| Trouble::Broken(error.to_string()))?;
-    let reads = ask.expect.reads_body();
-    let most = if reads { MOST_TO_READ } else { MOST_TO_PASS_OVER };
-    let HttpLine { sender, driver, .. } = &mut line;
-    let work = async {
-        let closed = |error: &hyper::Error| Trouble::Closed(root_cause(error));
-        sender.ready().await.map_err(|error| closed(&error))?;
-        let response = sender.send_request(request).await.map_err(|error| {
-            let before_an_answer = error.is_canceled() || error.is_closed() || error.is_incomplete_message();
-            if before_an_answer { closed(&error) } else { Trouble::Broken(root_cause(&error)) }
-        })?;
-        let status = response.status();
-        let (body, whole) = read(response.into_body(), most).await?;
-        Ok((status, body, whole))
-    };
-    let (status, body, whole) = tokio::select! {
-        biased;
-        done = work => done?,
-        // an answer that came with the end of its connection is seen by the work first
-        ended = driver.as_mut() => {
-            let reason = ended.err().map_or_else(|| "the connection was closed".to_owned(), |error| root_cause(&error));
-            return Err(Trouble::Closed(reason));
+    let HttpLine { mut sender, mut driver, since, kept } = line;
+    let (done, driver) = {
+        let mut work = pin!(converse(&mut sender, request, ask));
+        let done = tokio::select! {
+            biased;
+            done = &mut work => Some(done),
+            _ended = driver.as_mut() => None,
+        };
+        match done {
+            Some(done) => (done, Some(driver)),
+            // What the target said before the end is there to be read. The driver has to go: whoever waits for it would
+            // not learn that it has ended.
+            None => {
+                drop(driver);
+                (work.await, None)
+            }
         }
     };
-    if reads && !whole {
-        return Err(Trouble::Broken(format!("the body is longer than {MOST_TO_READ} bytes")));
+    let (status, body, whole) = done?;
+    let line = driver.filter(|_| whole && !sender.is_closed());
+    Ok((status, body, line.map(|driver| HttpLine { sender, driver, since, kept })))
+}
+
+/// Sends the request and reads the answer as far as it matters. Says whether it was read to its end.
+async fn converse(
+    sender: &mut http1::SendRequest<Empty<Bytes>>,
+    request: Request<Empty<Bytes>>,
+    ask: &HttpAsk,
+) -> Result<(StatusCode, Bytes, bool), Trouble> {
+    let closed = |error: &hyper::Error| Trouble::Closed(root_cause(error));
+    sender.ready().await.map_err(|error| closed(&error))?;
+    let response = sender.send_request(request).await.map_err(|error| {
+        let before_an_answer = error.is_canceled() || error.is_closed() || error.is_incomplete_message();
+        if before_an_answer { closed(&error) } else { Trouble::Broken(root_cause(&error)) }
+    })?;
+    let status = response.status();
+    if !ask.expect.needs_body(status.as_u16()) {
+        // what nobody looks at is read only so that the connection can be kept
+        let passed_over = read(response.into_body(), MOST_TO_PASS_OVER);
+        let passed_over = tokio::time::timeout(PASS_OVER_WITHIN, passed_over).await;
+        let whole = matches!(passed_over, Ok(Ok((_, true))));
+        return Ok((status, Bytes::new(), whole));
     }
-    Ok((status, body, whole.then_some(line).filter(|line| !line.sender.is_closed())))
+    match read(response.into_body(), MOST_TO_READ).await {
+        Ok((body, true)) => Ok((status, body, true)),
+        Ok((_, false)) => Err(Trouble::Broken(format!("the body is longer than {MOST_TO_READ} bytes"))),
+        Err(error) => Err(Trouble::Broken(root_cause(&error))),
+    }
 }
 
 async fn open(dialer: &Dialer, trust: &Trust, ask: &HttpAsk, url: &Url) -> Result<HttpLine, Trouble> {
@@ -142,7 +184,7 @@ async fn greet<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S) ->
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| Trouble::Broken(root_cause(&error)))?;
-    Ok(HttpLine { sender, driver: Box::pin(connection), since: Instant::now() })
+    Ok(HttpLine { sender, driver: Box::pin(connection), since: Instant::now(), kept: None })
 }
 
 fn request(ask: &HttpAsk, url: &Url) -> Result<Request<Empty<Bytes>>, http::Error> {
@@ -163,10 +205,10 @@ fn request(ask: &HttpAsk, url: &Url) -> Result<Request<Empty<Bytes>>, http::Erro
 }
 
 /// The beginning of a body, and whether that was all of it.
-async fn read(mut body: Incoming, most: usize) -> Result<(Bytes, bool), Trouble> {
+async fn read(mut body: Incoming, most: usize) -> Result<(Bytes, bool), hyper::Error> {
     let mut read = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| Trouble::Broken(root_cause(&error)))?;
+        let frame = frame?;
         if let Some(data) = frame.data_ref() {
             if read.len() + data.len() > most {
                 return Ok((read.freeze(), false));

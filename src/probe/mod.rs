@@ -22,10 +22,14 @@ use crate::{
     },
     settings::Networks,
 };
+use tokio::sync::Semaphore;
+
 use dial::Dialer;
 use http::HttpLine;
 use tls::Trust;
 
+/// Where a check comes as often as this its connection is kept.
+const KEPT_UP_TO: Duration = Duration::from_mins(1);
 /// How much of what a target says is kept.
 const LONGEST_OUTPUT: usize = 4096;
 
@@ -50,12 +54,15 @@ pub struct Terms {
     pub database: Option<(String, u16)>,
     /// The folder of the programs that may be run; none without.
     pub scripts: Option<PathBuf>,
+    /// How many connections may be kept between two runs of a check.
+    pub kept: usize,
 }
 
 pub struct Probes {
     dialer: Dialer,
     trust: Trust,
     scripts: Option<PathBuf>,
+    places: Arc<Semaphore>,
 }
 
 /// What a check keeps from one time to the next.
@@ -90,8 +97,9 @@ impl Told {
 
 impl Probes {
     pub fn new(terms: Terms) -> Self {
-        let Terms { allowed, denied, database, scripts } = terms;
-        Self { dialer: Dialer::new(allowed, denied, database), trust: Trust::default(), scripts }
+        let Terms { allowed, denied, database, scripts, kept } = terms;
+        let dialer = Dialer::new(allowed, denied, database);
+        Self { dialer, trust: Trust::default(), scripts, places: Arc::new(Semaphore::new(kept)) }
     }
 
     /// Whether there are programs that may be run.
@@ -112,6 +120,9 @@ impl Probes {
             if told.seen != Seen::Failing || tries >= check.retries {
                 let Told { seen, output, load, unreachable } = told;
                 let output = output.map(beginning);
+                // one that is not used for long only takes a place, and its target will have closed it
+                let soon = check.interval <= KEPT_UP_TO;
+                line.0 = line.0.take().filter(|_| soon).and_then(|line| line.keep(&self.places));
                 return Observation { seen, latency: began.elapsed(), output, load, unreachable };
             }
             tries += 1;

@@ -21,7 +21,7 @@ use crate::domain::check::Tls;
 const MOST_KINDS: usize = 256;
 
 /// Whom to believe, and what is to be spoken.
-type Kind = (Tls, &'static [u8]);
+type Kind = (bool, Option<String>, &'static [u8]);
 
 /// What has been made of the checks' words on trust: to read certificates anew for each request costs more than it.
 #[derive(Default)]
@@ -48,11 +48,11 @@ impl Trust {
 
     fn config(&self, tls: Tls, protocol: &'static [u8]) -> Result<Arc<ClientConfig>, String> {
         let mut configs = self.configs.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (tls, protocol);
+        let key = (tls.verify, tls.ca, protocol);
         if let Some(config) = configs.get(&key) {
             return Ok(config.clone());
         }
-        let config = Arc::new(build(&key.0, protocol)?);
+        let config = Arc::new(build(key.0, key.1.as_deref(), protocol)?);
         if configs.len() >= MOST_KINDS {
             configs.clear();
         }
@@ -61,13 +61,13 @@ impl Trust {
     }
 }
 
-fn build(tls: &Tls, protocol: &[u8]) -> Result<ClientConfig, String> {
+fn build(verify: bool, ca: Option<&str>, protocol: &[u8]) -> Result<ClientConfig, String> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let told = |error: rustls::Error| error.to_string();
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(told)?;
-    let mut config = match (tls.verify, &tls.ca) {
+    let mut config = match (verify, ca) {
         (false, _) => builder
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Anybody(provider)))

@@ -60,6 +60,9 @@ pub struct Server {
     failed: CancellationToken,
 }
 
+/// Connections that the checks keep, however many files may be open.
+const MOST_KEPT: usize = 2048;
+
 impl Server {
     /// Starts everything. It listens when this returns; it is ready (see /health/ready) once the view is loaded.
     pub async fn start(settings: Settings) -> Result<Self, ServeError> {
@@ -113,6 +116,7 @@ impl Server {
             denied: settings.checks.denied.clone(),
             database: database.address(),
             scripts: settings.checks.scripts.clone(),
+            kept: usize::try_from(listener::descriptors() / 10).unwrap_or(usize::MAX).min(MOST_KEPT),
         }));
         let app = App::new(
             view,

@@ -27,6 +27,15 @@ impl Networks {
     }
 }
 
+impl Networks {
+    /// Whether an address stands in them by itself, and not only as one of many.
+    pub fn name(&self, ip: IpAddr) -> bool {
+        let ip = ip.to_canonical();
+        let whole = if ip.is_ipv4() { 32 } else { 128 };
+        self.0.iter().any(|network| network.prefix == whole && network.contains(ip))
+    }
+}
+
 impl Network {
     fn parse(text: &str) -> Option<Self> {
         let (address, prefix) = match text.split_once('/') {
@@ -81,6 +90,8 @@ mod tests {
         for bad in ["", "10.0.0.0/33", "::/129", "10.0.0.0/", "10.0.0/8", "a", "10.0.0.0/+8", "10.0.0.0/8,"] {
             assert_eq!(Networks::parse(bad), None, "{bad}");
         }
+        let both = Networks::parse("10.0.0.0/8,10.0.0.7").unwrap();
+        assert!(both.name("10.0.0.7".parse().unwrap()) && !both.name("10.0.0.8".parse().unwrap()));
         assert!(Networks::default().is_empty() && !Networks::default().contain("::1".parse().unwrap()));
     }
 }

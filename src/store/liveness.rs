@@ -1,6 +1,6 @@
 //! Persists what stays out of the log, and follows what other replicas persisted.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{
     error::StoreError,
-    lane::{STATEMENT_WITHIN, bounded},
+    lane::{Patience, STATEMENT_WITHIN, bounded},
 };
 use crate::domain::{CheckId, InstanceId};
 
@@ -82,25 +82,32 @@ pub async fn flush(
     Ok(())
 }
 
-/// When each of these instances was last heard of, by whichever replica.
-pub async fn last_seen(
+/// When each of these checks last had a result, at whichever replica.
+pub async fn last_checks(
     connection: &mut PgConnection,
-    ids: &[InstanceId],
-) -> Result<Vec<(InstanceId, DateTime<Utc>)>, StoreError> {
-    let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+    subjects: &[Subject],
+    patience: Patience,
+) -> Result<HashMap<Subject, DateTime<Utc>>, StoreError> {
+    let ids: Vec<Uuid> = subjects.iter().map(|subject| subject.instance.0).collect();
+    let checks: Vec<&str> = subjects.iter().map(Subject::check_text).collect();
     let rows = bounded(
-        STATEMENT_WITHIN,
+        patience.within(),
         sqlx::query!(
             r#"
-            select l.instance, l.last_seen as "last_seen!" from rollcall.liveness l
-            where l.instance = any($1) and l.check_id = '' and l.last_seen is not null
+            select l.instance, l.check_id, l.last_check as "last_check!"
+            from unnest($1::uuid[], $2::text[]) w(instance, check_id)
+              join rollcall.liveness l on l.instance = w.instance and l.check_id = w.check_id
+            where l.last_check is not null
             "#,
-            &ids
+            &ids,
+            &checks as &[&str],
         )
         .fetch_all(connection),
     )
     .await?;
-    Ok(rows.into_iter().map(|row| (InstanceId(row.instance), row.last_seen)).collect())
+    let subject =
+        |instance, check: &str| Subject { instance: InstanceId(instance), check: CheckId::parse(check).ok() };
+    Ok(rows.into_iter().map(|row| (subject(row.instance, &row.check_id), row.last_check)).collect())
 }
 
 /// What was flushed after `seq`, or all there is where the feed no longer reaches back that far.

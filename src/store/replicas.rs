@@ -8,18 +8,34 @@ use super::{
     lane::{STATEMENT_WITHIN, bounded},
 };
 
-/// Says that a replica is there, and gives those that are and ask instances for their health.
+/// The replicas, as one of them is told of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Presence {
+    /// Those that ask instances for their health, in order.
+    pub checking: Vec<Uuid>,
+    /// How many others there are, or were a moment ago.
+    pub others: i64,
+    /// How many of them have not been heard of for longer than they should be.
+    pub silent: i64,
+}
+
+/// Says that a replica is there, and tells of all.
 pub async fn stay(
     connection: &mut PgConnection,
     replica: Uuid,
     checks: bool,
-) -> Result<Vec<Uuid>, StoreError> {
-    let peers = bounded(
+) -> Result<Presence, StoreError> {
+    bounded(
         STATEMENT_WITHIN,
-        sqlx::query_scalar!("select rollcall.stay($1, $2)", replica, checks).fetch_one(connection),
+        sqlx::query_as!(
+            Presence,
+            r#"select checking as "checking!", others as "others!", silent as "silent!" from rollcall.stay($1, $2)"#,
+            replica,
+            checks
+        )
+        .fetch_one(connection),
     )
-    .await?;
-    Ok(peers.unwrap_or_default())
+    .await
 }
 
 /// Says that it is gone.

@@ -10,6 +10,8 @@ mod secured;
 mod stream;
 mod watched;
 
+pub use descriptors::raised as descriptors;
+
 use std::{
     error::Error,
     io::{self, ErrorKind, Write as _},

@@ -1,6 +1,7 @@
 use std::net::Ipv4Addr;
 
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{becomes, checked, quick};
 use crate::support::{Answer, HealthTarget, PATIENCE, TestApp, wait_until};
@@ -84,6 +85,63 @@ async fn a_target_that_says_nothing_fails_after_its_time_out_and_retries() {
     let health = becomes(&app, &path, "unhealthy").await;
     assert_eq!(health["error"], "no answer within 50ms");
     assert_eq!(target.times_asked(), 3);
+}
+
+/// Targets end their connections in many ways, and are well all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_ends_its_connection_counts() {
+    let app = TestApp::start_checking().await;
+    let ways = [
+        ("close", "GET", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok", "healthy"),
+        ("old", "GET", "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", "healthy"),
+        ("by-its-end", "GET", "HTTP/1.1 200 OK\r\n\r\nok", "healthy"),
+        ("head", "HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n", "healthy"),
+        ("at-once", "GET", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "healthy"),
+        ("nothing", "GET", "HTTP/1.1 204 No Content\r\n\r\n", "healthy"),
+        (
+            "continued",
+            "GET",
+            "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+            "healthy",
+        ),
+        // nobody looks at the body
+        ("cut", "GET", "HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\nok", "healthy"),
+        ("odd", "GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "healthy"),
+        ("ill", "GET", "HTTP/1.1 500 Odd\r\nConnection: close\r\n\r\n", "unhealthy"),
+        ("silent", "GET", "", "unhealthy"),
+        ("noise", "GET", "SSH-2.0-none\r\n", "unhealthy"),
+    ];
+    for (name, method, answer, status) in ways {
+        let port = raw_target(answer).await;
+        let check = quick("http", json!({"method": method, "healthy_after": 3}));
+        let path = app.path_of(&checked(name, port, &json!([check]))).await;
+        becomes(&app, &path, status).await;
+    }
+    // and stay so
+    let events = app.body("/api/v1/events?kind=status_change&limit=1000").await;
+    let mut told: Vec<_> =
+        events["events"].as_array().unwrap().iter().map(|event| &event["service"]).collect();
+    told.sort_by_key(ToString::to_string);
+    let well = ways.iter().filter(|way| way.3 == "healthy").count();
+    for way in ways.iter().filter(|way| way.3 == "healthy") {
+        assert_eq!(told.iter().filter(|name| ***name == way.0).count(), 1, "{way:?}");
+    }
+    assert!(told.len() >= well + 3, "{told:?}");
+}
+
+/// The port of a server that reads a request, says this, and hangs up.
+async fn raw_target(answer: &'static str) -> u16 {
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = [0; 4096];
+            // the asker may hang up whenever it likes
+            let _ = stream.read(&mut request).await;
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    port
 }
 
 /// A target with a certificate of its own making, which is believed if the check brings its authority, or asks for no

@@ -4,7 +4,7 @@ use serde_json::json;
 use sqlx::Executor as _;
 
 use super::{becomes, checked, quick};
-use crate::support::{PATIENCE, TestApp, wait_until};
+use crate::support::{Answer, HealthTarget, PATIENCE, TestApp, wait_until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_ttl_check_goes_through_all_its_states() {
@@ -55,7 +55,8 @@ async fn nothing_lapses_while_nobody_could_hear() {
     let path = app.path_of(&checked("waits", 80, &json!([{"kind": "ttl", "ttl": "3s"}]))).await;
     app.post(&format!("{path}/heartbeat")).await.answered(204);
     wait_until(PATIENCE, "the sign of life is kept", async || {
-        let kept = sqlx::query("select 1 from rollcall.liveness where last_seen is not null");
+        let kept =
+            sqlx::query("select 1 from rollcall.liveness where check_id = 'ttl' and last_check is not null");
         kept.fetch_optional(&mut database.connect().await).await.unwrap().map(drop)
     })
     .await;
@@ -63,7 +64,7 @@ async fn nothing_lapses_while_nobody_could_hear() {
     // it was long ago when somebody can hear again
     let mut superuser = database.connect().await;
     superuser
-        .execute("update rollcall.liveness set last_seen = last_seen - interval '1 hour'")
+        .execute("update rollcall.liveness set last_check = last_check - interval '1 hour'")
         .await
         .unwrap();
     let long_ago = "update rollcall.instances set registered_at = registered_at - interval '1 hour'";
@@ -77,12 +78,19 @@ async fn nothing_lapses_while_nobody_could_hear() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_check_has_its_own_lease() {
     let app = TestApp::start_checking().await;
-    let checks = json!([{"kind": "ttl", "id": "short", "ttl": "1s"}, {"kind": "ttl", "id": "long", "ttl": "1h"},
+    let target = HealthTarget::start(Answer::Status(200)).await;
+    let checks = json!([quick("http", json!({})), {"kind": "ttl", "id": "short", "ttl": "1s"}, {"kind": "ttl", "id": "long", "ttl": "1h"},
         quick("ttl", json!({"id": "initial", "ttl": "1h", "initial_status": "healthy"}))]);
-    let path = app.path_of(&checked("two", 80, &checks)).await;
+    let path = app.path_of(&checked("two", target.port(), &checks)).await;
     app.post(&format!("{path}/heartbeat")).await.answered(204);
     let health = becomes(&app, &path, "unhealthy").await;
     let statuses: Vec<_> =
         health["checks"].as_array().unwrap().iter().map(|check| &check["status"]).collect();
-    assert_eq!(statuses, ["unhealthy", "healthy", "healthy"]);
+    assert_eq!(statuses, ["healthy", "unhealthy", "healthy", "healthy"]);
+    // what is said of another check does not renew it
+    app.post(&format!("{path}/health?status=pass&check=long")).await.answered(200);
+    assert_eq!(app.body(&path).await["status"], "unhealthy");
+    // to register again does, for the next time
+    app.post(&format!("{path}/heartbeat")).await.answered(204);
+    assert_eq!(app.body(&path).await["status"], "healthy");
 }
