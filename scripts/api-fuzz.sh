@@ -49,7 +49,7 @@ mkdir -p "$work"
 # Nobody's settings but these. The targets of what is registered are made up, so nobody asks them.
 echo "starting rollcall; its log: $log"
 env -u DATABASE_URL -u ROLLCALL_CONFIG ROLLCALL_LISTEN=127.0.0.1:0 ROLLCALL_DATA_DIR="$PWD/$work/data" \
-    ROLLCALL_AUTH= ROLLCALL_CHECKER=off ROLLCALL_LOG=info ROLLCALL_LOG_FORMAT=json \
+    ROLLCALL_AUTH= ROLLCALL_CHECKER=off ROLLCALL_CHECK_SCRIPTS="$PWD/$work/data" ROLLCALL_LOG=info ROLLCALL_LOG_FORMAT=json \
     target/debug/rollcall serve >"$log" 2>&1 </dev/null &
 server=$!
 trap 'kill "$server" 2>/dev/null && wait "$server" || true' EXIT

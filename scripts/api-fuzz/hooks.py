@@ -9,9 +9,15 @@ CONDITIONS = ("If-Match", "If-None-Match", "Idempotency-Key")
 # Faults that lie beyond what a schema can say. A sound request that is refused for anything else is a failure.
 BEYOND_SCHEMAS = (
     "must not contain the character U+0000",
-    "its health would be polled there",
+    "its health would be asked for there",
     "must not lead to the address",
     "is reserved",
+    "names another check of the list already",
+    "one of the two is enough",
+    "must be in the future",
+    "is required: true or false",
+    "says otherwise than 'status'",
+    "must be from ",
 )
 
 # URLs as people write them: those that are made by the grammar are hardly ever http.

@@ -41,11 +41,47 @@ impl PartialSchema for CheckShape {
 }
 
 const NAME: &str = "Check";
+const KEPT: &str = "CheckOfInstance";
+
+/// A check as it is shown: what was taken in any form, in one that need not be taken.
+pub struct KeptCheckShape;
+
+impl ToSchema for KeptCheckShape {
+    fn name() -> Cow<'static, str> {
+        KEPT.into()
+    }
+}
+
+impl PartialSchema for KeptCheckShape {
+    fn schema() -> RefOr<Schema> {
+        Object::new().into()
+    }
+}
+
+fn without_patterns(mut shape: Value) -> Value {
+    match &mut shape {
+        Value::Object(members) => {
+            members.remove("pattern");
+            members.remove("propertyNames");
+            for member in members.values_mut() {
+                *member = without_patterns(member.take());
+            }
+        }
+        Value::Array(items) => {
+            for item in items {
+                *item = without_patterns(item.take());
+            }
+        }
+        _ => {}
+    }
+    shape
+}
 
 impl CheckShape {
     pub fn complete(description: &mut Value) {
         if let Some(Value::Object(schemas)) = description.pointer_mut("/components/schemas") {
             schemas.insert(NAME.to_owned(), Self::shape());
+            schemas.insert(KEPT.to_owned(), without_patterns(Self::shape()));
         }
     }
 
@@ -167,6 +203,8 @@ mod tests {
             .map(|one| &one["properties"]["kind"]["enum"][0])
             .collect();
         assert_eq!(kinds, Kind::ALL.map(Kind::as_str).iter().collect::<Vec<_>>());
+        assert!(shape.to_string().contains("\"pattern\""));
+        assert!(!description["components"]["schemas"]["CheckOfInstance"].to_string().contains("\"pattern\""));
         assert_eq!(serde_json::to_value(list()).unwrap()["maxItems"], json!(MOST_CHECKS));
     }
 }

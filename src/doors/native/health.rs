@@ -104,7 +104,12 @@ struct ReportParams {
     #[param(required = false, schema_with = reports)]
     status: String,
     /// The id of the check that it is a result of; the first, where nothing is said.
-    #[param(required = false, min_length = 1, max_length = 100)]
+    #[param(
+        required = false,
+        min_length = 1,
+        max_length = 100,
+        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]+$"
+    )]
     check: String,
     /// Why; 4 KiB of UTF-8 at most.
     #[param(max_length = 4096, required = false)]

@@ -13,7 +13,12 @@ use axum::{
 use utoipa::OpenApi;
 use utoipa_swagger_ui::Config;
 
-use super::{answer::json_bytes, check_shapes::CheckShape, error::internal, path::Segment};
+use super::{
+    answer::json_bytes,
+    check_shapes::{CheckShape, KeptCheckShape},
+    error::internal,
+    path::Segment,
+};
 use crate::doors::kit::{self, problem::ProblemBody, security::guard_page};
 
 pub type Problem<'a> = ProblemBody<'a>;
@@ -40,7 +45,7 @@ pub type Problem<'a> = ProblemBody<'a>;
         (name = "operations", description = "rollcall itself"),
     ),
     paths(describe_document, describe_page),
-    components(schemas(ProblemBody, CheckShape, super::wire::InstanceReply)),
+    components(schemas(ProblemBody, CheckShape, KeptCheckShape, super::wire::InstanceReply)),
 )]
 pub struct Api;
 

@@ -184,7 +184,7 @@ pub struct TokenBody {
     policies: PoliciesBody,
     /// How long it holds, from `1s` to `3660d`. Left out: until it is revoked.
     #[schema(
-        pattern = "^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$",
+        pattern = "^([0-9]{1,9}d)?([0-9]{1,9}h)?([0-9]{1,9}m)?([0-9]{1,9}s)?([0-9]{1,9}ms)?$",
         min_length = 2,
         example = "12h"
     )]

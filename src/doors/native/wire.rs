@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{
-    check_shapes::{CheckShape, kinds},
+    check_shapes::{KeptCheckShape, kinds},
     schemas::{overridings, statuses, types},
 };
 use crate::{
@@ -70,7 +70,7 @@ pub struct InstanceReply<'a> {
     url: Option<&'a str>,
     /// Absent for the HTTP poll that is the default; empty for an instance that nobody checks.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Vec<CheckShape>, required = false)]
+    #[schema(value_type = Vec<KeptCheckShape>, required = false)]
     checks: Option<&'a Checks>,
     topics: &'a [String],
     #[schema(value_type = Vec<String>)]
