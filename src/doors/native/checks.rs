@@ -176,10 +176,10 @@ fn read_expect(fields: &mut Fields<'_, '_>) -> Expect {
     }
 }
 
-/// A number is a status code too.
+/// A number is a status code too, however it is written.
 fn statuses(value: &Value) -> Result<Statuses, Fault> {
     match value {
-        Value::Number(code) => Statuses::parse(&code.to_string()),
+        Value::Number(_) => Statuses::parse(&number_within(100..=599)(value)?.to_string()),
         value => parsed(Statuses::parse)(value),
     }
 }

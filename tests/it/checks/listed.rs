@@ -11,7 +11,7 @@ fn all_kinds() -> Value {
         {"kind": "grpc", "id": "rpc", "service": "orders", "tls": {"verify": false}},
         {"kind": "ttl", "ttl": "15s", "initial_status": "healthy"},
         {"kind": "http", "id": "deep", "url": "http://other:81/x", "method": "post", "headers": {"X-A": "b"},
-         "expect": {"status": [200, "3xx"]}, "interval": "1m30s", "deregister_after": "1h"},
+         "expect": {"status": [200.0, "3xx"]}, "interval": "1m30s", "deregister_after": "1h"},
     ])
 }
 
