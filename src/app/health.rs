@@ -127,7 +127,7 @@ impl App {
         let runs = asked.map(|check| async move {
             let judged = Judged { check, host: spec.host.clone(), port: spec.port };
             let asking = self.0.asking.probes.ask(&judged, &mut Line::default()).await;
-            let Observation { seen, latency, output, load, .. } = asking;
+            let Observation { seen, latency, output, load } = asking;
             let result = CheckResult { seen, latency, output: output.map(Arc::from), load };
             self.checked(id, &judged, result).await
         });

@@ -96,7 +96,7 @@ impl Checker {
         let (app, probes) = (self.app.clone(), self.probes.clone());
         let Due { no, instance, judged, mut line, .. } = due;
         let task = self.under_way.spawn(async move {
-            let Observation { seen, latency, output, load, .. } = probes.ask(&judged, &mut line).await;
+            let Observation { seen, latency, output, load } = probes.ask(&judged, &mut line).await;
             let result = CheckResult { seen, latency, output: output.map(Arc::from), load };
             match app.checked(instance, &judged, result).await {
                 // an instance that has gone meanwhile needs no health

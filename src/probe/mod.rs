@@ -41,8 +41,6 @@ pub struct Observation {
     /// What was wrong.
     pub output: Option<String>,
     pub load: Option<f32>,
-    /// Nothing was heard of the target: it may as well be this side that is cut off.
-    pub unreachable: bool,
 }
 
 /// What may be asked, and how.
@@ -74,12 +72,11 @@ struct Told {
     seen: Seen,
     output: Option<String>,
     load: Option<f32>,
-    unreachable: bool,
 }
 
 impl Told {
     fn passing() -> Self {
-        Self { seen: Seen::Passing, output: None, load: None, unreachable: false }
+        Self { seen: Seen::Passing, output: None, load: None }
     }
 
     fn warning(output: String) -> Self {
@@ -87,11 +84,7 @@ impl Told {
     }
 
     fn failing(output: String) -> Self {
-        Self { seen: Seen::Failing, output: Some(output), load: None, unreachable: false }
-    }
-
-    fn unreachable(output: String) -> Self {
-        Self { unreachable: true, ..Self::failing(output) }
+        Self { seen: Seen::Failing, output: Some(output), load: None }
     }
 }
 
@@ -115,15 +108,15 @@ impl Probes {
             let began = Instant::now();
             let told = match tokio::time::timeout(check.timeout, self.once(judged, line)).await {
                 Ok(told) => told,
-                Err(_) => Told::unreachable(format!("no answer within {:?}", check.timeout)),
+                Err(_) => Told::failing(format!("no answer within {:?}", check.timeout)),
             };
             if told.seen != Seen::Failing || tries >= check.retries {
-                let Told { seen, output, load, unreachable } = told;
+                let Told { seen, output, load } = told;
                 let output = output.map(beginning);
                 // one that is not used for long only takes a place, and its target will have closed it
                 let soon = check.interval <= KEPT_UP_TO;
                 line.0 = line.0.take().filter(|_| soon).and_then(|line| line.keep(&self.places));
-                return Observation { seen, latency: began.elapsed(), output, load, unreachable };
+                return Observation { seen, latency: began.elapsed(), output, load };
             }
             tries += 1;
             tokio::time::sleep(check.retry_delay).await;
@@ -138,7 +131,7 @@ impl Probes {
                 let (host, port) = url.as_ref().map_or((host, *port), |url| (&url.host, url.port));
                 match self.dialer.connect(host.as_str(), port).await {
                     Ok(_) => Told::passing(),
-                    Err(error) => Told::unreachable(error.to_string()),
+                    Err(error) => Told::failing(error.to_string()),
                 }
             }
             Ask::Grpc { url, service, tls } => {
