@@ -75,6 +75,8 @@ async fn measure(options: &Options) -> Table {
             "propagation" => sections::propagation(options, place, table).await,
             "overload" => sections::overload(options, place, table).await,
             "slow" => sections::slow(options, place, table).await,
+            "checks" => sections::checks(options, place, table).await,
+            "heartbeats" => sections::heartbeats(options, place, table).await,
             _ => sections::peers(options, place, table).await,
         }
     }

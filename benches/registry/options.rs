@@ -4,10 +4,10 @@ pub const HELP: &str = "\
 cargo bench --bench registry [-- OPTIONS]
   --rounds N    measured rounds of each comparison (11)
   --only A,B    some sections: publish, discovery, guarded, tls, flatness, registrations, bulk, memory,
-                propagation, slow, overload (needs two cores), and peers, which is not among them unless it is asked
+                propagation, slow, checks, heartbeats, overload (need two cores), and peers, which is not among them unless it is asked
                 for (make bench-peers)";
 
-pub const SECTIONS: [&str; 12] = [
+pub const SECTIONS: [&str; 14] = [
     "publish",
     "discovery",
     "guarded",
@@ -18,6 +18,8 @@ pub const SECTIONS: [&str; 12] = [
     "memory",
     "propagation",
     "slow",
+    "checks",
+    "heartbeats",
     "overload",
     PEERS,
 ];

@@ -1,13 +1,23 @@
 //! The servers to compare with: as little as can do the same.
 
-use std::{convert::Infallible, net::SocketAddr, process::ExitCode, sync::Arc};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Instant,
+};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::{
     Request, Response, StatusCode,
     body::Incoming,
-    header::{HeaderName, HeaderValue},
+    client::conn::http1 as client,
+    header::{HOST, HeaderName, HeaderValue},
     server::conn::http1,
     service::service_fn,
 };
@@ -15,11 +25,15 @@ use hyper_util::rt::TokioIo;
 use rollcall::{auth, settings::Tls};
 use serde::Deserialize;
 use sqlx::{PgPool, postgres::PgPoolOptions};
-use tokio::net::TcpListener;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Mutex,
+    task::JoinSet,
+};
 use tokio_rustls::TlsAcceptor;
 use uuid::Uuid;
 
-use crate::{bodies, load::Wire};
+use crate::{bodies, load::Wire, rounds::TURN};
 
 /// As many as a service with a pool is often given.
 const POOL: u32 = 16;
@@ -35,6 +49,9 @@ pub fn serve(arguments: &[String]) -> ExitCode {
             let tls = Tls { certificate: certificate.into(), key: key.into(), clients: None };
             runtime.block_on(ready_bytes(address, registry, services, token, Some(tls)));
         }
+        [address, "signs", registry, path] => runtime.block_on(signs(address, registry, path)),
+        [address, "target"] => runtime.block_on(target(address)),
+        [address, "asker", port, targets] => runtime.block_on(asker(address, port, targets)),
         [address, "transactions", url] => runtime.block_on(transactions(address, url)),
         _ => return ExitCode::from(2),
     }
@@ -53,15 +70,7 @@ async fn ready_bytes(address: &str, registry: &str, services: &str, token: &str,
         assert_eq!(wire.ask(&request).await.unwrap(), 200);
         answers.push(Bytes::copy_from_slice(wire.body()));
     }
-    let own = ["date", "content-length"];
-    let headers: Vec<(HeaderName, HeaderValue)> = std::str::from_utf8(wire.head())
-        .unwrap()
-        .split("\r\n")
-        .filter_map(|line| line.split_once(": "))
-        .filter(|(name, _)| !own.contains(name))
-        .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
-        .collect();
-    let (headers, answers): (Arc<[_]>, Arc<[Bytes]>) = (headers.into(), answers.into());
+    let (headers, answers): (_, Arc<[Bytes]>) = (headers_of(&wire), answers.into());
     let tls = match tls {
         Some(tls) => Some(auth::Tls::load(tls).await.unwrap().current().config().into()),
         None => None,
@@ -77,6 +86,110 @@ async fn ready_bytes(address: &str, registry: &str, services: &str, token: &str,
             response.headers_mut().insert(name, value.clone());
         }
         std::future::ready(response)
+    })
+    .await;
+}
+
+/// The headers of an answer, but for those that hyper gives by itself.
+fn headers_of(wire: &Wire) -> Arc<[(HeaderName, HeaderValue)]> {
+    let own = ["date", "content-length"];
+    std::str::from_utf8(wire.head())
+        .unwrap()
+        .split("\r\n")
+        .filter_map(|line| line.split_once(": "))
+        .filter(|(name, _)| !own.contains(name))
+        .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+        .collect()
+}
+
+/// Hyper and nothing else, which answers everything as the registry answered a sign of life.
+async fn signs(address: &str, registry: &str, path: &str) {
+    let mut wire = Wire::connect(registry.parse().unwrap()).await.unwrap();
+    let mut request = Vec::new();
+    bodies::post(path, "", &mut request);
+    let noted = StatusCode::from_u16(wire.ask(&request).await.unwrap()).unwrap();
+    let headers = headers_of(&wire);
+    accept(address, None, move |request: Request<Incoming>| {
+        let mut response = Response::new(Full::default());
+        // it is asked whether it is there as well
+        if request.method() == hyper::Method::POST {
+            *response.status_mut() = noted;
+        }
+        for (name, value) in headers.iter() {
+            response.headers_mut().insert(name, value.clone());
+        }
+        std::future::ready(response)
+    })
+    .await;
+}
+
+/// What is checked: well whenever it is asked, and able to tell how often that was. It listens on all addresses of loopback.
+async fn target(address: &str) {
+    let everywhere = address.replace("127.0.0.1", "0.0.0.0");
+    let asked = Arc::new(AtomicU64::new(0));
+    accept(&everywhere, None, move |request: Request<Incoming>| {
+        let asked = asked.clone();
+        let body = if request.uri().path() == "/count" {
+            Bytes::from(asked.load(Relaxed).to_string())
+        } else {
+            asked.fetch_add(1, Relaxed);
+            Bytes::from_static(b"{\"status\":\"healthy\"}")
+        };
+        std::future::ready(Response::new(Full::new(body)))
+    })
+    .await;
+}
+
+/// A client that is hyper and nothing else: asked to, it asks all targets for a turn, so many at once over connections
+/// that it keeps, and tells how often.
+async fn asker(address: &str, port: &str, targets: &str) {
+    const AT_ONCE: usize = 512;
+    const HOSTS: usize = 24;
+    type Line = client::SendRequest<Empty<Bytes>>;
+    let (port, targets): (u16, usize) = (port.parse().unwrap(), targets.parse().unwrap());
+    let mut lanes: Vec<Vec<(Line, String)>> = (0..AT_ONCE).map(|_| Vec::new()).collect();
+    for number in 0..targets {
+        let host = format!("127.0.0.{}:{port}", number % HOSTS + 1);
+        let stream = TcpStream::connect(&host).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let (line, connection) = client::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        lanes[number % AT_ONCE].push((line, host));
+    }
+    let lanes = Arc::new(Mutex::new(lanes));
+    accept(address, None, move |request: Request<Incoming>| {
+        let lanes = lanes.clone();
+        async move {
+            if request.uri().path() != "/go" {
+                return Response::new(Full::default());
+            }
+            let (begun, mut lanes) = (Instant::now(), lanes.lock().await);
+            let asks = lanes.drain(..).map(|mut lane| async move {
+                let mut asked = 0_u64;
+                while begun.elapsed() < TURN {
+                    for (line, host) in &mut lane {
+                        let request = Request::get("/").header(HOST, &**host).body(Empty::new()).unwrap();
+                        line.ready().await.unwrap();
+                        let answer = line.send_request(request).await.unwrap();
+                        assert_eq!(answer.status(), StatusCode::OK);
+                        answer.into_body().collect().await.unwrap();
+                        asked += 1;
+                        if begun.elapsed() >= TURN {
+                            break;
+                        }
+                    }
+                }
+                (lane, asked)
+            });
+            let mut tasks: JoinSet<_> = asks.collect();
+            let mut asked = 0;
+            while let Some(done) = tasks.join_next().await {
+                let (lane, by_it) = done.unwrap();
+                lanes.push(lane);
+                asked += by_it;
+            }
+            Response::new(Full::new(Bytes::from(asked.to_string())))
+        }
     })
     .await;
 }

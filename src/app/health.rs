@@ -40,13 +40,13 @@ pub struct CheckDetail {
     pub next_run_at: Option<DateTime<Utc>>,
 }
 
-/// What asking an instance came to.
-#[derive(Clone, Debug)]
-pub struct CheckResult {
-    pub seen: Seen,
-    pub latency: Duration,
-    pub output: Option<Arc<str>>,
-    pub load: Option<f32>,
+/// What a result changes.
+#[derive(Debug)]
+pub struct Verdict {
+    id: InstanceId,
+    judged: Judged,
+    seen: Seen,
+    output: Option<Arc<str>>,
 }
 
 impl App {
@@ -74,31 +74,34 @@ impl App {
         self.seen_row(outcome, None)
     }
 
-    /// The result of asking an instance.
-    pub async fn checked(
-        &self,
-        id: InstanceId,
-        judged: &Judged,
-        result: CheckResult,
-    ) -> Result<(), AppError> {
-        let CheckResult { seen, latency, output, load } = result;
+    /// Notes the result of asking an instance. Gives what is to be told of it, if it changes anything.
+    pub fn noted(&self, id: InstanceId, judged: &Judged, observed: Observation) -> Option<Verdict> {
+        let Observation { seen, latency, output, load, .. } = observed;
+        let output: Option<Arc<str>> = output.map(Into::into);
         let latency_ms = latency.as_secs_f32() * 1000.0;
-        let Some(instance) = State::instance(&*self.snapshot()?, id) else { return Ok(()) };
-        let Some(place) = instance.spec.place_of_judged(judged) else { return Ok(()) };
+        let instance = State::instance(&*self.snapshot().ok()?, id)?;
+        let place = instance.spec.place_of_judged(judged)?;
         self.0.metrics.checked(instance.service.as_str(), latency.as_secs_f64());
         let at = self.now();
         self.0.liveness.checked(subject_at(&instance, place), at, Some(latency_ms), output.as_deref());
         if seen == Seen::Passing {
             self.0.liveness.seen(id, at, load);
+            self.watch_load(id, load);
         }
         let thresholds = instance.spec.checks.thresholds(place);
         let changes =
             instance.health.state(place).is_some_and(|state| state.after(seen, thresholds).is_some());
         if !changes {
             self.count_repeated_failure(&instance, place, seen);
-            return Ok(());
+            return None;
         }
-        let about = About::Judged(judged.clone());
+        Some(Verdict { id, judged: judged.clone(), seen, output })
+    }
+
+    /// Tells all of it.
+    pub async fn tell(&self, verdict: Verdict) -> Result<(), AppError> {
+        let Verdict { id, judged, seen, output } = verdict;
+        let about = About::Judged(judged);
         let report = ReportHealth { id, about: about.clone(), seen, cause: Cause::Check, output };
         let outcome = self.0.log.write(Caller::checker(), Command::ReportHealth(report)).await?;
         match (&outcome.event, &outcome.row) {
@@ -126,10 +129,12 @@ impl App {
         let asked = spec.checks().into_iter().filter(|check| check.ask.kind() != Kind::Ttl);
         let runs = asked.map(|check| async move {
             let judged = Judged { check, host: spec.host.clone(), port: spec.port };
-            let asking = self.0.asking.probes.ask(&judged, &mut Line::default()).await;
-            let Observation { seen, latency, output, load } = asking;
-            let result = CheckResult { seen, latency, output: output.map(Arc::from), load };
-            self.checked(id, &judged, result).await
+            let observed = self.0.asking.probes.ask(&judged, &mut Line::default()).await;
+            let is_doubtful = observed.silent && self.is_suspicious();
+            match self.noted(id, &judged, observed).filter(|_| !is_doubtful) {
+                Some(verdict) => self.tell(verdict).await,
+                None => Ok(()),
+            }
         });
         match tokio::time::timeout(RUN_WITHIN, future::try_join_all(runs)).await {
             // what they came to is told by the health, and so is what they have not come to
@@ -163,6 +168,7 @@ impl App {
         };
         self.0.liveness.seen(id, self.now(), load);
         self.renew(&instance);
+        self.watch_load(id, load);
         for (place, check) in instance.spec.listed().iter().enumerate() {
             let waits = check.ask.kind() == Kind::Ttl;
             if waits && instance.health.state(place).is_some_and(|state| state.status != Status::Healthy) {
@@ -171,6 +177,20 @@ impl App {
             }
         }
         Ok(())
+    }
+
+    /// A sign of life of an instance for which nothing more follows from it. False, and nothing is noted, where more does.
+    pub fn heard_of(&self, instance: &Instance) -> bool {
+        let changes = |(place, check): (usize, &Arc<Check>)| {
+            let is_well = instance.health.state(place).is_some_and(|state| state.status == Status::Healthy);
+            check.ask.kind() == Kind::Ttl && !is_well
+        };
+        if instance.spec.listed().iter().enumerate().any(changes) {
+            return false;
+        }
+        self.0.liveness.seen(instance.id, self.now(), None);
+        self.renew(instance);
+        true
     }
 
     /// The instance itself was heard of, which is what its ttl checks wait for.
@@ -184,6 +204,11 @@ impl App {
     /// The replicas that share the checks out, as they come and go.
     pub fn peers(&self) -> Peers {
         self.0.asking.peers.clone()
+    }
+
+    /// Whether this replica is among those that share the checks out.
+    pub fn shares_checks(&self) -> bool {
+        self.0.asking.peers.borrow().checking.contains(&self.0.asking.replica)
     }
 
     /// Whether a check is this replica's to run.
@@ -202,6 +227,18 @@ impl App {
         let instance = State::instance(&*self.snapshot().ok()?, id)?;
         let place = instance.spec.place_of_judged(judged)?;
         self.last_check(&instance, place)
+    }
+
+    /// How a check fares, as long as it is one.
+    pub fn status_of(&self, id: InstanceId, judged: &Judged) -> Option<Status> {
+        let instance = State::instance(&*self.snapshot().ok()?, id)?;
+        let place = instance.spec.place_of_judged(judged)?;
+        Some(instance.health.state(place)?.status)
+    }
+
+    /// When an instance was last heard of.
+    pub fn last_seen(&self, id: InstanceId) -> Option<DateTime<Utc>> {
+        self.0.liveness.known(id).last_seen
     }
 
     pub fn health(&self, id: InstanceId) -> Result<Health, AppError> {

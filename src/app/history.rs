@@ -2,7 +2,7 @@
 
 use super::{App, AppError};
 use crate::{
-    domain::Revision,
+    domain::{Change, Event, History, InstanceId, Period, Revision},
     store::{StoreError, history},
 };
 
@@ -10,6 +10,18 @@ pub use crate::store::history::{EventQuery, EventRecord};
 
 /// How much of the chain one call of the database checks.
 const BATCHES_A_PAGE: i64 = 500;
+
+/// How many events are read at a time where all are.
+const EVENTS_A_PAGE: i64 = 1000;
+/// The events that can change what an instance is shown as.
+const TURNS: [&str; 6] = [
+    "service_registered",
+    "service_updated",
+    "service_unregistered",
+    "status_change",
+    "override_set",
+    "override_ended",
+];
 
 /// Whether the chain of hashes holds, and from where to where it was checked.
 #[derive(Clone, Debug)]
@@ -43,6 +55,30 @@ impl App {
         };
         records.iter_mut().for_each(hide_digest);
         Ok((records, next))
+    }
+
+    /// How an instance fared: the newest of the times that it spent in one state, in their order.
+    pub async fn fared(&self, id: InstanceId, most: usize) -> Result<Vec<Period>, AppError> {
+        let mut fared = History::of_newest(most);
+        let mut query = EventQuery {
+            instance: Some(id.0),
+            kinds: Some(TURNS.map(str::to_owned).to_vec()),
+            limit: EVENTS_A_PAGE,
+            ..EventQuery::default()
+        };
+        loop {
+            let (records, next) = self.events(query.clone()).await?;
+            let is_last = i64::try_from(records.len()).is_ok_and(|count| count < EVENTS_A_PAGE);
+            for EventRecord { revision, time, kind, service, instance, actor, data, .. } in records {
+                let change =
+                    Change::read(&kind, service.as_deref(), instance, &data).map_err(StoreError::from)?;
+                fared.take(Event { revision, time, actor: actor.into(), change });
+            }
+            if is_last {
+                return Ok(fared.into_periods().collect());
+            }
+            query.after = next;
+        }
     }
 
     /// Checks the whole chain, page by page, up to the head.

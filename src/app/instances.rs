@@ -183,6 +183,7 @@ impl App {
             && (!outcome.created || load.is_some())
         {
             self.0.liveness.seen(instance.id, self.now(), load);
+            self.watch_load(instance.id, load);
         }
         self.found_row(outcome)
     }

@@ -1,7 +1,9 @@
 //! The gate: what doors may call. One function a use case.
 
+mod alerts;
 mod config;
 mod error;
+mod guards;
 mod health;
 mod history;
 mod instances;
@@ -15,10 +17,13 @@ mod who;
 
 use std::sync::{Arc, atomic::AtomicBool};
 
+use tokio::sync::watch;
 use uuid::Uuid;
 
+pub use alerts::{Loads, loads};
 pub use error::AppError;
-pub use health::{CheckDetail, CheckResult, Health};
+pub use guards::Guard;
+pub use health::{CheckDetail, Health, Verdict};
 pub use history::{EventQuery, EventRecord, Verification};
 pub use instances::Shown;
 pub use leases::Lease;
@@ -33,6 +38,8 @@ pub use crate::{
     log::{Caller, IdempotencyKey, Peers, Written},
     view::{Difference, ServiceView, Slot, Snapshot, Tokens},
 };
+use guards::Guards;
+
 use crate::{liveness::Liveness, log::Log, probe::Probes, store::Lanes, telemetry::Metrics, view::View};
 
 /// How instances are asked for their health, and who does so.
@@ -40,6 +47,9 @@ pub struct Asking {
     pub probes: Arc<Probes>,
     pub replica: Uuid,
     pub peers: Peers,
+    pub loads: Loads,
+    /// Where this replica says that it doubts what it sees.
+    pub doubts: watch::Sender<bool>,
 }
 
 /// Cheap to clone; all clones are one.
@@ -54,6 +64,7 @@ struct Parts {
     metrics: Metrics,
     auth: Auth,
     asking: Asking,
+    guards: Guards,
     stopping: AtomicBool,
 }
 
@@ -67,8 +78,9 @@ impl App {
         auth: Auth,
         asking: Asking,
     ) -> Self {
-        let stopping = AtomicBool::new(false);
-        let app = Self(Arc::new(Parts { view, log, liveness, lanes, metrics, auth, asking, stopping }));
+        let (guards, stopping) = (Guards::new(asking.doubts.clone()), AtomicBool::new(false));
+        let app =
+            Self(Arc::new(Parts { view, log, liveness, lanes, metrics, auth, asking, guards, stopping }));
         app.register_metrics();
         app
     }

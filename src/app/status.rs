@@ -35,7 +35,7 @@ impl App {
             store: if store_ok { "connected" } else { "unreachable" },
             store_ok,
             follower_lag_ms: age.and_then(|age| u64::try_from(age.as_millis()).ok()),
-            guards: Vec::new(),
+            guards: self.0.guards.words(),
         }
     }
 

@@ -113,9 +113,10 @@ impl App {
         Ok(identity)
     }
 
-    /// Whether the connection remembers who shows this, and that he may read this service.
-    pub fn lets_read(
+    /// Whether the connection remembers who shows this, and that he may do this to this service.
+    pub fn lets(
         &self,
+        action: Action,
         shown: Credential<'_>,
         memory: &Memory,
         snapshot: &Snapshot,
@@ -127,7 +128,8 @@ impl App {
         }
         let mut may = false;
         self.knows(shown, memory, snapshot, now, |of| {
-            may = of.reads_all || of.identity.rights.allow(Resource::Service, Action::Read, service);
+            may = (action == Action::Read && of.reads_all)
+                || of.identity.rights.allow(Resource::Service, action, service);
         });
         may
     }

@@ -15,7 +15,7 @@ use tokio_util::{
 };
 
 use crate::{
-    app::{App, Difference, Lease, Snapshot},
+    app::{App, Difference, Guard, Lease, Snapshot},
     domain::{Instance, InstanceId, Judged, check::Ask},
 };
 
@@ -65,20 +65,23 @@ impl Leases {
                 self.hears_since = None;
             }
             self.alone = there.others == 0;
-            let silent = there.silent > 0;
             known = there;
-            if silent {
-                continue;
+            let reason = if known.silent > 0 {
+                Some("another replica is silent, which may have heard what was not heard here")
+            } else if self.app.readiness().store_ok {
+                None
+            } else {
+                self.hears_since = None;
+                Some("the database, which knows what others heard, cannot be reached")
+            };
+            self.app.guard(Guard::Leases, reason);
+            if reason.is_none() {
+                self.turn().await;
             }
-            self.turn().await;
         }
     }
 
     async fn turn(&mut self) {
-        if !self.app.readiness().store_ok {
-            self.hears_since = None;
-            return;
-        }
         let now = self.app.now();
         let since = *self.hears_since.get_or_insert(now);
         let mut over = Vec::new();

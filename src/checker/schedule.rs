@@ -10,8 +10,10 @@ use std::{
 use chrono::{DateTime, Utc};
 use futures_util::StreamExt;
 use smallvec::SmallVec;
+use tokio::time::Instant;
 use tokio_util::time::{DelayQueue, delay_queue};
 
+use super::backoff::Backoff;
 use crate::{
     app::{App, Difference, Snapshot},
     domain::{Instance, InstanceId, Judged, check::Kind},
@@ -31,6 +33,8 @@ pub(super) struct Schedule {
     targets: HashMap<TargetNo, Target>,
     of_instance: HashMap<InstanceId, SmallVec<[TargetNo; 1]>>,
     last: TargetNo,
+    /// Those that have gone and that nobody was told of yet.
+    gone: Vec<TargetNo>,
 }
 
 struct Target {
@@ -46,6 +50,9 @@ struct Target {
     is_spread: bool,
     /// When its last check ended here.
     ended: Option<DateTime<Utc>>,
+    backoff: Backoff,
+    /// Until when it is left alone, unless it is heard of.
+    rests_until: Option<Instant>,
 }
 
 /// A check whose time has come.
@@ -56,14 +63,15 @@ pub(super) struct Due {
     pub line: Line,
     /// What was learnt of another target does not count here.
     pub is_new: bool,
+    pub rests_until: Option<Instant>,
     ended: Option<DateTime<Utc>>,
 }
 
 impl Schedule {
-    /// Takes in what has changed since the snapshot that was followed last.
-    pub fn follow(&mut self, snapshot: &Arc<Snapshot>, app: &App) {
+    /// Takes in what has changed since the snapshot that was followed last. Returns whether this was the first.
+    pub fn follow(&mut self, snapshot: &Arc<Snapshot>, app: &App) -> bool {
         let old = match self.followed.replace(snapshot.clone()) {
-            Some(old) if Arc::ptr_eq(&old, snapshot) => return,
+            Some(old) if Arc::ptr_eq(&old, snapshot) => return false,
             Some(old) => old,
             None => Arc::default(),
         };
@@ -79,6 +87,7 @@ impl Schedule {
             Difference::Changed(instance) => self.replan(instance),
             Difference::Gone(id) => self.remove(id),
         });
+        is_first
     }
 
     /// The next check to run. Waits while there is none.
@@ -96,6 +105,7 @@ impl Schedule {
                     judged: target.judged.clone(),
                     line: std::mem::take(&mut target.line),
                     is_new: std::mem::take(&mut target.is_new),
+                    rests_until: target.rests_until,
                     ended: target.ended,
                 });
             }
@@ -103,10 +113,11 @@ impl Schedule {
     }
 
     /// A check has ended. `line` is what it keeps for the next time.
-    pub fn again(&mut self, no: TargetNo, line: Line, now: DateTime<Utc>) {
+    pub fn again(&mut self, no: TargetNo, line: Line, silent: bool, now: DateTime<Utc>) {
         let Some(target) = self.targets.get_mut(&no) else { return };
         target.ended = Some(now);
         let interval = target.judged.check.interval;
+        target.rest(silent, interval);
         let wait = if target.is_new {
             FIRST_AFTER.min(interval)
         } else if target.is_spread {
@@ -120,6 +131,42 @@ impl Schedule {
             target.line = line;
         }
         self.put_off(no, wait);
+    }
+
+    /// A check whose turn is now: puts it off if it is left alone for a while.
+    pub fn rests(&mut self, due: &Due, app: &App) -> bool {
+        let Some(left) = due.rests_until.map(|until| until.saturating_duration_since(Instant::now())) else {
+            return false;
+        };
+        // who registers again, or sends a heartbeat, may be there again
+        let is_heard = app.last_seen(due.instance) > due.ended;
+        if left.is_zero() || is_heard {
+            return false;
+        }
+        self.put_off(due.no, left.min(due.judged.check.interval));
+        true
+    }
+
+    /// A check is to be run now, ahead of its turn, unless it is under way.
+    pub fn bring_forward(&mut self, no: TargetNo) {
+        if let Some(key) = self.targets.get(&no).and_then(|target| target.waiting.as_ref()) {
+            self.queue.reset(key, Duration::ZERO);
+        }
+    }
+
+    /// Targets that have gone since this was last asked.
+    pub fn gone(&mut self) -> Vec<TargetNo> {
+        std::mem::take(&mut self.gone)
+    }
+
+    /// The checks that were not run here yet.
+    pub fn fresh(&self) -> impl Iterator<Item = (TargetNo, InstanceId, &Judged)> {
+        let fresh = self.targets.iter().filter(|(_, target)| target.ended.is_none());
+        fresh.map(|(no, target)| (*no, target.instance, &*target.judged))
+    }
+
+    pub fn target(&self, no: TargetNo) -> Option<(InstanceId, &Judged)> {
+        self.targets.get(&no).map(|target| (target.instance, &*target.judged))
     }
 
     /// A check is another replica's to run.
@@ -173,6 +220,8 @@ impl Schedule {
             is_new: false,
             is_spread: false,
             ended: None,
+            backoff: Backoff::default(),
+            rests_until: None,
         };
         self.targets.insert(no, target);
         self.of_instance.entry(instance).or_default().push(no);
@@ -200,6 +249,8 @@ impl Schedule {
                 target.judged = Arc::new(judged);
                 target.line = Line::default();
                 target.is_new = true;
+                target.backoff = Backoff::default();
+                target.rests_until = None;
                 if let Some(key) = &target.waiting {
                     self.queue.reset(key, soon);
                 }
@@ -225,6 +276,21 @@ impl Schedule {
                 self.queue.remove(&key);
             }
         }
+        self.gone.extend_from_slice(gone);
+    }
+}
+
+impl Target {
+    fn rest(&mut self, silent: bool, interval: Duration) {
+        if !silent {
+            self.backoff.heard();
+            self.rests_until = None;
+            return;
+        }
+        let now = Instant::now();
+        self.backoff.silent(now);
+        let wait = self.backoff.wait(interval, now);
+        self.rests_until = (wait > interval).then(|| now + wait);
     }
 }
 

@@ -9,6 +9,7 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use super::{
+    alert::AlertLevel,
     check::CheckId,
     config_entry::{ConfigKey, Content},
     health::{Cause, CheckState, Health, HealthText, Status, is_zero},
@@ -35,6 +36,7 @@ pub enum Change {
     Unregistered { id: InstanceId, service: ServiceName, key: Key, version: Version },
     HealthChanged(HealthChanged),
     Overridden(Overridden),
+    AlertRaised(AlertRaised),
     ConfigPut { key: ConfigKey, version: Version, content: Content, comment: Option<Arc<str>> },
     ConfigDeleted { key: ConfigKey, version: Version, comment: Option<Arc<str>> },
     TokenCreated(CreateToken),
@@ -66,6 +68,16 @@ pub struct Overridden {
     pub overriding: Option<Arc<Override>>,
 }
 
+/// The load of an instance is worth an alert.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AlertRaised {
+    pub id: InstanceId,
+    pub service: ServiceName,
+    pub version: Version,
+    pub level: AlertLevel,
+    pub load: f32,
+}
+
 /// An event's data could not be read back.
 #[derive(Debug, Error)]
 pub enum Unreadable {
@@ -87,6 +99,7 @@ impl Change {
             }
             Self::HealthChanged(change) => RowKey::Instance(change.id),
             Self::Overridden(change) => RowKey::Instance(change.id),
+            Self::AlertRaised(alert) => RowKey::Instance(alert.id),
             Self::ConfigPut { key, .. } | Self::ConfigDeleted { key, .. } => RowKey::Config(key.clone()),
             Self::TokenCreated(token) => RowKey::Token(token.id),
             Self::TokenRevoked { id, .. } => RowKey::Token(*id),
@@ -103,6 +116,7 @@ impl Change {
             Self::HealthChanged(_) => "failure_counted",
             Self::Overridden(change) if change.overriding.is_some() => "override_set",
             Self::Overridden(_) => "override_ended",
+            Self::AlertRaised(_) => "load_alert",
             Self::ConfigPut { .. } => "config_updated",
             Self::ConfigDeleted { .. } => "config_deleted",
             Self::TokenCreated(_) => "token_created",
@@ -118,6 +132,7 @@ impl Change {
             | Self::Unregistered { service, .. } => Some(service),
             Self::HealthChanged(change) => Some(&change.service),
             Self::Overridden(change) => Some(&change.service),
+            Self::AlertRaised(alert) => Some(&alert.service),
             Self::ConfigPut { key, .. } | Self::ConfigDeleted { key, .. } => Some(&key.service),
             Self::TokenCreated(_) | Self::TokenRevoked { .. } => None,
         }
@@ -181,6 +196,14 @@ impl Change {
                 new_status: change.new,
                 overriding: change.overriding.clone(),
             }),
+            Self::AlertRaised(AlertRaised { version, level, load, .. }) => {
+                serde_json::to_string(&AlertData {
+                    service_name,
+                    version: *version,
+                    level: *level,
+                    load: *load,
+                })
+            }
             Self::ConfigPut { key, version, content, comment } => serde_json::to_string(&ConfigData {
                 service_name,
                 environment: key.environment.clone(),
@@ -267,6 +290,10 @@ impl Change {
                 let data: OverrideData<&str> = parse(data).map_err(fault)?;
                 let OverrideData { version, old_status: old, new_status: new, overriding, .. } = data;
                 Self::Overridden(Overridden { id: id()?, service, version, old, new, overriding })
+            }
+            "load_alert" => {
+                let AlertData::<&str> { version, level, load, .. } = parse(data).map_err(fault)?;
+                Self::AlertRaised(AlertRaised { id: id()?, service, version, level, load })
             }
             "config_updated" | "config_deleted" => {
                 let data: ConfigData<&str> = parse(data).map_err(fault)?;
@@ -357,6 +384,14 @@ struct OverrideData<Name> {
     new_status: Status,
     #[serde(rename = "override")]
     overriding: Option<Arc<Override>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct AlertData<Name> {
+    service_name: Name,
+    version: Version,
+    level: AlertLevel,
+    load: f32,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::{
+    alert::Alert,
     check::{Check, CheckId, Kind},
     fault::Violation,
     health::{CheckState, Health, Status, Thresholds},
@@ -27,6 +28,9 @@ pub struct Instance {
     pub health: Health,
     #[serde(default, rename = "override", skip_serializing_if = "Option::is_none")]
     pub overridden: Option<Arc<Override>>,
+    /// The last time that its load was worth one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alert: Option<Arc<Alert>>,
     pub registered_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
     pub version: Version,
@@ -471,6 +475,7 @@ pub(crate) mod tests {
             spec: Arc::new(spec("a", 1)),
             health: Health::of([CheckState::new(Status::Healthy)]),
             overridden: None,
+            alert: None,
             registered_at: DateTime::UNIX_EPOCH,
             updated_at: DateTime::UNIX_EPOCH,
             version: 1,

@@ -3,6 +3,7 @@
 //! Nothing here reads a clock, opens a socket or knows SQL or HTTP, so the same code builds the state on the
 //! writer, on every follower and at start, and every rule can be tested as a table.
 
+pub mod alert;
 pub mod check;
 pub mod config_entry;
 pub mod duration;
@@ -10,6 +11,7 @@ pub mod event;
 pub mod expect;
 pub mod fault;
 pub mod health;
+pub mod history;
 pub mod ids;
 pub mod instance;
 pub mod overriding;
@@ -19,11 +21,13 @@ pub mod registry;
 pub mod target;
 pub mod token;
 
+pub use alert::{Alert, AlertLevel};
 pub use check::{Check, CheckId};
 pub use config_entry::{ConfigEntry, ConfigKey, Content};
 pub use event::{Change, Event};
 pub use fault::{Fault, Violation};
 pub use health::{Cause, CheckState, Health, Seen, Status};
+pub use history::{Beginning, History, Period};
 pub use ids::{Environment, Host, InstanceId, Key, Revision, ServiceName, Version};
 pub use instance::{Checks, Instance, Judged, Metadata, ServiceType, Spec};
 pub use overriding::{Override, Overriding};

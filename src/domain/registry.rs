@@ -10,9 +10,10 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{
+    alert::{Alert, AlertLevel},
     check::CheckId,
     config_entry::{ConfigEntry, ConfigKey, Content},
-    event::{Change, Event, HealthChanged, Overridden},
+    event::{AlertRaised, Change, Event, HealthChanged, Overridden},
     health::{Cause, Seen},
     ids::{InstanceId, Key, ServiceName, Version},
     instance::{Instance, Judged, Spec},
@@ -30,6 +31,7 @@ pub enum Command {
     ReportHealth(ReportHealth),
     SetOverride { id: InstanceId, overriding: Override, precondition: Precondition },
     EndOverride { id: InstanceId, precondition: Precondition },
+    RaiseAlert { id: InstanceId, load: f32, now: DateTime<Utc> },
     PutConfig { key: ConfigKey, content: Content, comment: Option<Arc<str>>, precondition: Precondition },
     DeleteConfig { key: ConfigKey, comment: Option<Arc<str>>, precondition: Precondition },
     CreateToken(CreateToken),
@@ -202,6 +204,7 @@ pub fn decide(state: &impl State, command: &Command) -> Result<Option<Change>, R
             change_override(state, *id, Some(overriding), precondition)
         }
         Command::EndOverride { id, precondition } => change_override(state, *id, None, precondition),
+        Command::RaiseAlert { id, load, now } => raise_alert(state, *id, *load, *now),
         Command::PutConfig { key, content, comment, precondition } => {
             put_config(state, key, content, comment.as_ref(), precondition)
         }
@@ -319,6 +322,19 @@ fn change_override(
     })))
 }
 
+fn raise_alert(
+    state: &impl State,
+    id: InstanceId,
+    load: f32,
+    now: DateTime<Utc>,
+) -> Result<Option<Change>, Refusal> {
+    let instance = state.instance(id).ok_or(Refusal::NoSuchInstance)?;
+    let is_quiet = instance.alert.as_ref().is_some_and(|alert| alert.is_recent(now));
+    let level = AlertLevel::of(load).filter(|_| !is_quiet);
+    let (service, version) = (instance.service.clone(), instance.version + 1);
+    Ok(level.map(|level| Change::AlertRaised(AlertRaised { id, service, version, level, load })))
+}
+
 fn put_config(
     state: &impl State,
     key: &ConfigKey,
@@ -370,6 +386,7 @@ pub fn evolve(row: Option<&Row>, event: &Event) -> Option<Row> {
             spec: spec.clone(),
             health: health.clone(),
             overridden: None,
+            alert: None,
             registered_at: event.time,
             updated_at: event.time,
             version: 1,
@@ -385,6 +402,10 @@ pub fn evolve(row: Option<&Row>, event: &Event) -> Option<Row> {
         Change::Overridden(change) => changed_instance(row, event, change.version, |instance| {
             instance.overridden.clone_from(&change.overriding);
         }),
+        Change::AlertRaised(AlertRaised { version, level, load, .. }) => {
+            let alert = Alert { level: *level, load: *load, at: event.time };
+            changed_instance(row, event, *version, |instance| instance.alert = Some(Arc::new(alert)))
+        }
         Change::Unregistered { .. } | Change::TokenRevoked { .. } => None,
         Change::TokenCreated(CreateToken { id, name, policies, digest, expires_at }) => {
             Some(Row::Token(Arc::new(Token {

@@ -115,6 +115,24 @@ fn report(of: u128, healthy: bool) -> Command {
 }
 
 #[test]
+fn a_load_raises_one_alert_in_a_while() {
+    let mut registry = Registry::default();
+    let raise = |load, second| Command::RaiseAlert { id: id(1), load, now: at(second) };
+    assert_eq!(registry.run(&raise(0.9, 1)), Err(Refusal::NoSuchInstance));
+    registry.run(&register_command(1, spec("a", 1))).unwrap();
+    assert_eq!(registry.run(&raise(0.5, 1)), Ok(None));
+    let Some(Change::AlertRaised(raised)) = registry.run(&raise(0.9, 2)).unwrap() else { panic!("no alert") };
+    assert_eq!((raised.level, raised.version), (AlertLevel::Critical, 2));
+    let instance = registry.rows.instance(id(1)).unwrap();
+    assert_eq!(
+        instance.alert.as_deref().map(|alert| (alert.level, alert.at)),
+        Some((AlertLevel::Critical, at(2)))
+    );
+    assert_eq!(registry.run(&raise(0.99, 301)), Ok(None));
+    assert!(matches!(registry.run(&raise(0.99, 302)), Ok(Some(Change::AlertRaised(_)))));
+}
+
+#[test]
 fn registering_again_keeps_the_identity_and_takes_what_is_new() {
     let mut registry = Registry::default();
     registry.run(&register_command(1, spec("a", 80))).unwrap();

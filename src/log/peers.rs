@@ -18,10 +18,11 @@ const EVERY: Duration = Duration::from_secs(1);
 pub type Peers = watch::Receiver<Arc<Presence>>;
 
 /// Says that this replica is there until it is stopped, and then that it is gone. `checks` is whether it asks instances
-/// for their health.
+/// for their health, and `doubts` whether it doubts what it sees of them.
 pub async fn run_presence(
     replica: Uuid,
     checks: bool,
+    mut doubts: watch::Receiver<bool>,
     database: Database,
     told: watch::Sender<Arc<Presence>>,
     stop: CancellationToken,
@@ -29,7 +30,8 @@ pub async fn run_presence(
     let mut lane = Lane::new(database);
     let mut well = true;
     loop {
-        match say(&mut lane, replica, checks).await {
+        let suspicious = *doubts.borrow_and_update();
+        match say(&mut lane, replica, checks, suspicious).await {
             Ok(peers) => {
                 well = true;
                 told.send_if_modified(|known| {
@@ -49,8 +51,11 @@ pub async fn run_presence(
             }
             Err(_) => {}
         }
-        if stop.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_none() {
-            break;
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = tokio::time::sleep(EVERY) => {}
+            // the others are needed at once
+            Ok(()) = doubts.changed() => {}
         }
     }
     if let Err(error) = leave(&mut lane, replica).await {
@@ -58,9 +63,9 @@ pub async fn run_presence(
     }
 }
 
-async fn say(lane: &mut Lane, replica: Uuid, checks: bool) -> Result<Presence, StoreError> {
+async fn say(lane: &mut Lane, replica: Uuid, checks: bool, suspicious: bool) -> Result<Presence, StoreError> {
     let mut connection = lane.take().await?;
-    let peers = replicas::stay(&mut connection, replica, checks).await?;
+    let peers = replicas::stay(&mut connection, replica, checks, suspicious).await?;
     lane.give_back(connection);
     Ok(peers)
 }

@@ -303,7 +303,8 @@ impl<'a> Planner<'a> {
             Command::ReportHealth(command) => self.overlay.row(&RowKey::Instance(command.id)),
             Command::UnregisterInstance { id, .. }
             | Command::SetOverride { id, .. }
-            | Command::EndOverride { id, .. } => self.overlay.row(&RowKey::Instance(*id)),
+            | Command::EndOverride { id, .. }
+            | Command::RaiseAlert { id, .. } => self.overlay.row(&RowKey::Instance(*id)),
             Command::PutConfig { key, .. } | Command::DeleteConfig { key, .. } => {
                 self.overlay.row(&RowKey::Config(key.clone()))
             }
@@ -402,6 +403,7 @@ impl<'a> Planner<'a> {
             Change::Updated { .. }
             | Change::HealthChanged(_)
             | Change::Overridden(_)
+            | Change::AlertRaised(_)
             | Change::ConfigPut { .. }
             | Change::ConfigDeleted { .. }
             | Change::TokenCreated(_)

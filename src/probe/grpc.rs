@@ -21,7 +21,7 @@ pub(super) async fn ask(
 ) -> Told {
     let stream = match dialer.connect(host.as_str(), port).await {
         Ok(stream) => stream,
-        Err(error) => return Told::failing(error.to_string()),
+        Err(error) => return Told::silent(error.to_string()),
     };
     let authority = host.with_port(port);
     match tls {
@@ -60,7 +60,7 @@ async fn call<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         },
         ended = connection => {
             let reason = ended.err().map_or_else(|| "the connection was closed".to_owned(), |error| root_cause(&error));
-            Told::failing(reason)
+            Told::silent(reason)
         }
     }
 }

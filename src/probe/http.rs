@@ -57,6 +57,8 @@ impl HttpLine {
 }
 
 enum Trouble {
+    /// Nobody was there.
+    Unreachable(String),
     /// The connection was closed before an answer began, as targets do with those that nobody used for a while.
     Closed(String),
     Broken(String),
@@ -92,9 +94,10 @@ pub(super) async fn ask(
                 }
                 (_, output) => output,
             };
-            Told { seen, output, load }
+            Told { seen, output, load, silent: false }
         }
-        Err(Trouble::Closed(output) | Trouble::Broken(output)) => Told::failing(output),
+        Err(Trouble::Unreachable(output) | Trouble::Closed(output)) => Told::silent(output),
+        Err(Trouble::Broken(output)) => Told::failing(output),
     }
 }
 
@@ -166,7 +169,7 @@ async fn open(dialer: &Dialer, trust: &Trust, ask: &HttpAsk, url: &Url) -> Resul
     let host = url.host_str().unwrap_or_default();
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     let port = url.port_or_known_default().unwrap_or(80);
-    let stream = dialer.connect(bare, port).await.map_err(|error| Trouble::Broken(error.to_string()))?;
+    let stream = dialer.connect(bare, port).await.map_err(|error| Trouble::Unreachable(error.to_string()))?;
     if url.scheme() == "https" {
         let stream = trust.secure(stream, bare, ask.tls.as_ref(), b"http/1.1").await;
         greet(stream.map_err(Trouble::Broken)?).await

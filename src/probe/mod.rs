@@ -18,7 +18,7 @@ use std::{
 use crate::{
     domain::{
         Host, Judged, Seen,
-        check::{Ask, Check},
+        check::{Ask, Check, Kind},
     },
     settings::Networks,
 };
@@ -41,6 +41,8 @@ pub struct Observation {
     /// What was wrong.
     pub output: Option<String>,
     pub load: Option<f32>,
+    /// Nothing was heard of the target: it may as well be this side that is cut off.
+    pub silent: bool,
 }
 
 /// What may be asked, and how.
@@ -72,11 +74,12 @@ struct Told {
     seen: Seen,
     output: Option<String>,
     load: Option<f32>,
+    silent: bool,
 }
 
 impl Told {
     fn passing() -> Self {
-        Self { seen: Seen::Passing, output: None, load: None }
+        Self { seen: Seen::Passing, output: None, load: None, silent: false }
     }
 
     fn warning(output: String) -> Self {
@@ -84,7 +87,11 @@ impl Told {
     }
 
     fn failing(output: String) -> Self {
-        Self { seen: Seen::Failing, output: Some(output), load: None }
+        Self { seen: Seen::Failing, output: Some(output), load: None, silent: false }
+    }
+
+    fn silent(output: String) -> Self {
+        Self { silent: true, ..Self::failing(output) }
     }
 }
 
@@ -108,15 +115,20 @@ impl Probes {
             let began = Instant::now();
             let told = match tokio::time::timeout(check.timeout, self.once(judged, line)).await {
                 Ok(told) => told,
-                Err(_) => Told::failing(format!("no answer within {:?}", check.timeout)),
+                Err(_) => {
+                    let output = format!("no answer within {:?}", check.timeout);
+                    // a program says what it was made to say, if it says anything
+                    let is_local = check.ask.kind() == Kind::Script;
+                    if is_local { Told::failing(output) } else { Told::silent(output) }
+                }
             };
             if told.seen != Seen::Failing || tries >= check.retries {
-                let Told { seen, output, load } = told;
+                let Told { seen, output, load, silent } = told;
                 let output = output.map(beginning);
                 // one that is not used for long only takes a place, and its target will have closed it
                 let soon = check.interval <= KEPT_UP_TO;
                 line.0 = line.0.take().filter(|_| soon).and_then(|line| line.keep(&self.places));
-                return Observation { seen, latency: began.elapsed(), output, load };
+                return Observation { seen, latency: began.elapsed(), output, load, silent };
             }
             tries += 1;
             tokio::time::sleep(check.retry_delay).await;
@@ -131,7 +143,7 @@ impl Probes {
                 let (host, port) = url.as_ref().map_or((host, *port), |url| (&url.host, url.port));
                 match self.dialer.connect(host.as_str(), port).await {
                     Ok(_) => Told::passing(),
-                    Err(error) => Told::failing(error.to_string()),
+                    Err(error) => Told::silent(error.to_string()),
                 }
             }
             Ask::Grpc { url, service, tls } => {

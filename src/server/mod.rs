@@ -21,7 +21,7 @@ use tasks::Tasks;
 
 pub use crate::auth::{TlsError, towards_itself};
 use crate::{
-    app::{App, Asking},
+    app::{App, Asking, loads},
     checker::{Checker, Leases},
     doors::{
         kit::{Admission, security::Security},
@@ -62,6 +62,10 @@ pub struct Server {
 
 /// Connections that the checks keep, however many files may be open.
 const MOST_KEPT: usize = 2048;
+
+fn kept_connections() -> usize {
+    usize::try_from(listener::descriptors() / 10).unwrap_or(usize::MAX).min(MOST_KEPT)
+}
 
 impl Server {
     /// Starts everything. It listens when this returns; it is ready (see /health/ready) once the view is loaded.
@@ -105,7 +109,10 @@ impl Server {
         let (followed, stop) = (database.clone(), back.stop());
         back.spawn_after(&shaped, "follower", async move { follower.run(followed, stop).await });
         let (told, peers) = watch::channel(Arc::default());
-        let presence = run_presence(replica, settings.checker, database.clone(), told, checker.stop());
+        let (doubts, doubted) = watch::channel(false);
+        let (loads, noted) = loads();
+        let presence =
+            run_presence(replica, settings.checker, doubted, database.clone(), told, checker.stop());
         checker.spawn_after(&shaped, "presence", presence);
         let flusher = Flusher::new(liveness.clone(), view.clone(), replica, database.clone());
         back.spawn_after(&shaped, "flusher", flusher.run(back.stop()));
@@ -116,7 +123,7 @@ impl Server {
             denied: settings.checks.denied.clone(),
             database: database.address(),
             scripts: settings.checks.scripts.clone(),
-            kept: usize::try_from(listener::descriptors() / 10).unwrap_or(usize::MAX).min(MOST_KEPT),
+            kept: settings.checks.connections.unwrap_or_else(kept_connections),
         }));
         let app = App::new(
             view,
@@ -125,8 +132,9 @@ impl Server {
             Lanes::new(database, READ_LANES),
             metrics.clone(),
             credentials.auth(&settings),
-            Asking { probes: probes.clone(), replica, peers },
+            Asking { probes: probes.clone(), replica, peers, loads, doubts },
         );
+        checker.spawn("alerts", app.clone().run_alerts(noted, checker.stop()));
         if settings.checker {
             let task = Checker::new(app.clone(), probes);
             checker.spawn("checker", task.run(checker.stop()));

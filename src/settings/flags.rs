@@ -36,6 +36,8 @@ pub struct Flags {
     pub check_deny: Option<String>,
     #[arg(long, value_name = "FOLDER", help = help(&names::CHECK_SCRIPTS))]
     pub check_scripts: Option<String>,
+    #[arg(long, value_name = "NUMBER", help = help(&names::CHECK_CONNECTIONS))]
+    pub check_connections: Option<String>,
 
     #[arg(long, value_name = "LEVELS", help = help(&names::LOG))]
     pub log: Option<String>,
@@ -107,6 +109,7 @@ impl Flags {
             check_allow,
             check_deny,
             check_scripts,
+            check_connections,
             log,
             log_format,
             auth,
@@ -136,6 +139,7 @@ impl Flags {
             (names::CHECK_ALLOW, check_allow),
             (names::CHECK_DENY, check_deny),
             (names::CHECK_SCRIPTS, check_scripts),
+            (names::CHECK_CONNECTIONS, check_connections),
             (names::LOG, log),
             (names::LOG_FORMAT, log_format),
             (names::AUTH, auth),

@@ -60,7 +60,7 @@ pub struct Settings {
     pub cors_origins: Option<Origins>,
 }
 
-/// Where health checks may go.
+/// Where health checks may go, and what they may use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Checks {
     /// Nothing but these, where there are any.
@@ -68,6 +68,8 @@ pub struct Checks {
     pub denied: Networks,
     /// The programs that may be run; none without a folder.
     pub scripts: Option<PathBuf>,
+    /// Connections that are kept between two runs.
+    pub connections: Option<usize>,
 }
 
 /// How log lines look.
@@ -228,6 +230,7 @@ fn resolve(
             allowed: value(layers, &name::CHECK_ALLOW, Networks::parse)?.unwrap_or_default(),
             denied: value(layers, &name::CHECK_DENY, Networks::parse)?.unwrap_or_default(),
             scripts: value(layers, &name::CHECK_SCRIPTS, parse::path)?,
+            connections: value(layers, &name::CHECK_CONNECTIONS, parse::count)?,
         },
         log: required(layers, &name::LOG, parse::log_levels)?,
         log_format: required(layers, &name::LOG_FORMAT, parse::log_format)?,

@@ -104,6 +104,15 @@ pub const CHECK_SCRIPTS: Setting = Setting {
     help: "Folder of the programs that script checks may run; without it there are no script checks.",
 };
 
+pub const CHECK_CONNECTIONS: Setting = Setting {
+    name: "ROLLCALL_CHECK_CONNECTIONS",
+    key: "check_connections",
+    default: None,
+    secret: false,
+    allowed: COUNT,
+    help: "Connections that HTTP checks keep between two runs; by default a tenth of the limit on open files, at most 2048.",
+};
+
 pub const LOG: Setting = Setting {
     name: "ROLLCALL_LOG",
     key: "log",
@@ -281,7 +290,7 @@ pub const CONFIG: Setting = Setting {
 };
 
 /// Every setting that a value can be given for, in the order of the documentation.
-pub const SETTINGS: [Setting; 27] = [
+pub const SETTINGS: [Setting; 28] = [
     DATABASE_URL,
     LISTEN,
     DATA_DIR,
@@ -291,6 +300,7 @@ pub const SETTINGS: [Setting; 27] = [
     CHECK_ALLOW,
     CHECK_DENY,
     CHECK_SCRIPTS,
+    CHECK_CONNECTIONS,
     LOG,
     LOG_FORMAT,
     AUTH,

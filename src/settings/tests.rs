@@ -107,6 +107,7 @@ fn every_setting_can_be_given_in_the_environment() {
         ("ROLLCALL_PG_BIN", "/opt/pg/bin"),
         ("ROLLCALL_MIGRATE", "off"),
         ("ROLLCALL_CHECKER", "false"),
+        ("ROLLCALL_CHECK_CONNECTIONS", "9000"),
         ("ROLLCALL_LOG", "warn,rollcall=debug"),
         ("ROLLCALL_LOG_FORMAT", "JSON"),
         ("ROLLCALL_AUTH", "off"),
@@ -131,6 +132,7 @@ fn every_setting_can_be_given_in_the_environment() {
     assert_eq!(settings.pg_bin.as_deref(), Some(Path::new("/opt/pg/bin")));
     assert!(!settings.migrate);
     assert!(!settings.checker);
+    assert_eq!(settings.checks.connections, Some(9000));
     assert_eq!(settings.log, "warn,rollcall=debug");
     assert_eq!(settings.log_format, LogFormat::Json);
     assert_eq!(settings.auth, Some(false));

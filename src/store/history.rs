@@ -18,7 +18,9 @@ const SECOND_LOOK: Duration = Duration::from_millis(100);
 pub struct EventQuery {
     pub after: Revision,
     pub service: Option<String>,
-    pub kind: Option<String>,
+    pub instance: Option<Uuid>,
+    /// Of any of these kinds.
+    pub kinds: Option<Vec<String>>,
     pub actor: Option<String>,
     pub limit: i64,
 }
@@ -66,14 +68,16 @@ pub async fn events(lanes: &Lanes, query: &EventQuery) -> Result<(Vec<EventRecor
             EventRecord,
             "select revision, epoch, time, kind, service, instance, actor, origin, request_id, data \
              from rollcall.events \
-             where revision > $1 and ($2::text is null or service = $2) and ($3::text is null or kind = $3) \
-               and ($4::text is null or actor = $4) \
+             where revision > $1 and ($2::text is null or service = $2) \
+               and ($3::text[] is null or kind = any($3)) and ($4::text is null or actor = $4) \
+               and ($6::uuid is null or instance = $6) \
              order by revision limit $5",
             query.after,
             query.service,
-            query.kind,
+            query.kinds.as_deref(),
             query.actor,
             query.limit,
+            query.instance,
         )
         .fetch_all(&mut lane.connection),
     )

@@ -133,7 +133,7 @@ impl InstanceRow {
             None => drop(known.insert(metadata.get().into(), spec.metadata.clone())),
         }
         let state = StateText::read(row.state.as_deref()).map_err(|error| odd("state", error.to_string()))?;
-        let (health, overridden) = state.over(CheckState {
+        let (health, overridden, alert) = state.over(CheckState {
             status: Status::parse(&row.status).ok_or_else(|| odd("status", row.status.clone()))?,
             failures: u16::try_from(row.failures).map_err(|error| odd("failures", error.to_string()))?,
             successes: 0,
@@ -146,6 +146,7 @@ impl InstanceRow {
             spec: Arc::new(spec),
             health,
             overridden,
+            alert,
             registered_at: row.registered_at,
             updated_at: row.updated_at,
             version: row.version,

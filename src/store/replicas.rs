@@ -11,7 +11,7 @@ use super::{
 /// The replicas, as one of them is told of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Presence {
-    /// Those that ask instances for their health, in order.
+    /// Those that ask instances for their health, in order: those that can rely on what they see, or all if none can.
     pub checking: Vec<Uuid>,
     /// How many others there are, or were a moment ago.
     pub others: i64,
@@ -19,19 +19,21 @@ pub struct Presence {
     pub silent: i64,
 }
 
-/// Says that a replica is there, and tells of all.
+/// Says that a replica is there, and tells of all. `suspicious` is whether it doubts what it sees.
 pub async fn stay(
     connection: &mut PgConnection,
     replica: Uuid,
     checks: bool,
+    suspicious: bool,
 ) -> Result<Presence, StoreError> {
     bounded(
         STATEMENT_WITHIN,
         sqlx::query_as!(
             Presence,
-            r#"select checking as "checking!", others as "others!", silent as "silent!" from rollcall.stay($1, $2)"#,
+            r#"select checking as "checking!", others as "others!", silent as "silent!" from rollcall.stay($1, $2, $3)"#,
             replica,
-            checks
+            checks,
+            suspicious
         )
         .fetch_one(connection),
     )

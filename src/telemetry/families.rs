@@ -19,7 +19,7 @@ use prometheus_client::{
 
 use super::{
     histogram::{Bounds, Durations},
-    kinds::{Class, CommandOutcome, Full, NotLetIn, Overdue, PollResult, Refused},
+    kinds::{Class, CommandOutcome, Full, Guard, NotLetIn, Overdue, PollResult, Refused},
 };
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -59,6 +59,25 @@ impl From<PollResult> for Attempt {
 impl From<bool> for Attempt {
     fn from(succeeded: bool) -> Self {
         Self { result: if succeeded { "ok" } else { "failed" } }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct Alerted {
+    pub level: &'static str,
+}
+
+/// Of alerts, by their names on the wire.
+const LEVELS: [&str; 3] = ["warning", "critical", "emergency"];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct Guarded {
+    guard: &'static str,
+}
+
+impl From<Guard> for Guarded {
+    fn from(guard: Guard) -> Self {
+        Self { guard: guard.label() }
     }
 }
 
@@ -135,6 +154,7 @@ pub(super) struct Families {
     pub connects: Family<Attempt, Counter>,
     pub query_failures: Counter,
     pub flushes: Family<Attempt, Counter>,
+    pub notices: Notices,
 }
 
 impl Families {
@@ -235,6 +255,7 @@ impl Families {
                 "Times the signs of life in memory were written to the database",
                 Family::default(),
             ),
+            notices: Notices::register(registry),
         };
         families.start(other);
         families
@@ -307,6 +328,46 @@ impl Connections {
             drop(connections.overdue.get_or_create(&overdue.into()));
         }
         connections
+    }
+}
+
+/// What somebody should know of.
+pub(super) struct Notices {
+    pub alerts: Family<Alerted, Counter>,
+    pub guards: Family<Guarded, Gauge>,
+    pub held_back: Family<Guarded, Counter>,
+}
+
+impl Notices {
+    fn register(registry: &mut Registry) -> Self {
+        let notices = Self {
+            alerts: add(
+                registry,
+                "rollcall_load_alerts",
+                "Alerts for the load of instances",
+                Family::default(),
+            ),
+            guards: add(
+                registry,
+                "rollcall_guard_active",
+                "Whether a guard holds something back at the moment",
+                Family::default(),
+            ),
+            held_back: add(
+                registry,
+                "rollcall_guard_held_back",
+                "Verdicts that were not believed because of a guard",
+                Family::default(),
+            ),
+        };
+        for level in LEVELS {
+            drop(notices.alerts.get_or_create(&Alerted { level }));
+        }
+        for guard in Guard::ALL {
+            drop(notices.guards.get_or_create(&guard.into()));
+            drop(notices.held_back.get_or_create(&guard.into()));
+        }
+        notices
     }
 }
 

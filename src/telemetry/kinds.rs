@@ -148,6 +148,26 @@ impl NotLetIn {
     }
 }
 
+/// What holds something back, because it may be rollcall itself that is not well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Guard {
+    /// This replica is silent towards most of its targets: what it sees of them is not believed.
+    Suspicion,
+    /// It may not have heard what instances said: nothing lapses.
+    Leases,
+}
+
+impl Guard {
+    pub const ALL: [Self; 2] = [Self::Suspicion, Self::Leases];
+
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Suspicion => "suspicion",
+            Self::Leases => "leases",
+        }
+    }
+}
+
 /// What a poll of the log found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PollResult {

@@ -12,9 +12,9 @@ use std::{
 use prometheus_client::{collector::Collector, encoding::text, registry::Registry};
 
 use super::{
-    families::{Families, Request, Service},
+    families::{Alerted, Families, Request, Service},
     histogram::Durations,
-    kinds::{Class, CommandOutcome, Full, NotLetIn, Overdue, PollResult, Refused},
+    kinds::{Class, CommandOutcome, Full, Guard, NotLetIn, Overdue, PollResult, Refused},
     labels::{Bounded, ServiceLabels},
 };
 
@@ -176,6 +176,22 @@ impl Metrics {
         self.0.families.query_failures.inc();
     }
 
+    /// The load of an instance was worth an alert of this level.
+    pub fn load_alert(&self, level: &'static str) {
+        self.0.families.notices.alerts.get_or_create(&Alerted { level }).inc();
+    }
+
+    /// A guard holds something back from now on, or does so no longer.
+    pub fn guarded(&self, guard: Guard, active: bool) {
+        self.0.families.notices.guards.get_or_create(&guard.into()).set(active.into());
+    }
+
+    /// So many verdicts were not believed.
+    pub fn held_back(&self, guard: Guard, verdicts: usize) {
+        let verdicts = u64::try_from(verdicts).unwrap_or(u64::MAX);
+        self.0.families.notices.held_back.get_or_create(&guard.into()).inc_by(verdicts);
+    }
+
     pub fn liveness_flushed(&self, succeeded: bool) {
         self.0.families.flushes.get_or_create(&succeeded.into()).inc();
     }
@@ -238,6 +254,8 @@ mod tests {
                 "counter",
                 "rollcall_http_connections_overdue_total{reason=\"head\"} 0",
             ),
+            ("rollcall_guard_active", "gauge", "rollcall_guard_active{guard=\"suspicion\"} 0"),
+            ("rollcall_guard_held_back", "counter", "rollcall_guard_held_back_total{guard=\"suspicion\"} 0"),
             ("rollcall_http_handshakes_failed", "counter", "rollcall_http_handshakes_failed_total 0"),
             ("rollcall_http_requests_under_way", "gauge", "rollcall_http_requests_under_way 0"),
             (

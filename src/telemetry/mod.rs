@@ -14,7 +14,7 @@ mod told;
 pub use self::{
     chain::{chain, chain_with},
     histogram::Durations,
-    kinds::{Class, CommandOutcome, Full, NotLetIn, Overdue, PollResult, Refused},
+    kinds::{Class, CommandOutcome, Full, Guard, NotLetIn, Overdue, PollResult, Refused},
     labels::ServiceLabels,
     logging::{LoggingError, init_logging},
     metrics::{CONTENT_TYPE, Metrics},

@@ -1,5 +1,7 @@
 //! What is measured, a section a file or two.
 
+mod checks;
+mod heartbeats;
 mod memory;
 mod overload;
 mod peers;
@@ -10,6 +12,8 @@ mod slow;
 mod tls;
 mod writes;
 
+pub use checks::checks;
+pub use heartbeats::heartbeats;
 pub use memory::memory;
 pub use overload::overload;
 pub use peers::peers;

@@ -72,6 +72,7 @@ impl Registry {
                 spec: spec.clone(),
                 health: Health::of([CheckState::new(Status::Healthy)]),
                 overridden: None,
+                alert: None,
                 registered_at: now,
                 updated_at: now,
                 version: 1,

@@ -59,10 +59,10 @@ impl Admission {
 
     /// Whether this client may have what needs no place. Free where no rate is set.
     #[inline]
-    pub fn lets_look(&self, peer: &Peer) -> bool {
+    pub fn lets_look(&self, peer: &Peer, class: Class) -> bool {
         match &self.0.rates {
             None => true,
-            Some(rates) => rates.take(peer.address.ip(), Instant::now(), false).is_ok(),
+            Some(rates) => rates.take(peer.address.ip(), Instant::now(), class == Class::Heartbeat).is_ok(),
         }
     }
 
@@ -401,7 +401,7 @@ mod tests {
         let refused = ask("/list").await.unwrap();
         assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
         assert_eq!(refused.headers()[RETRY_AFTER], "1");
-        assert!(!admission.lets_look(&peer()));
+        assert!(!admission.lets_look(&peer(), Class::Discover));
         assert_eq!(ask("/heartbeat").await.unwrap().status(), StatusCode::OK);
         assert_eq!(ask("/probe").await.unwrap().status(), StatusCode::OK);
         assert!(metrics.render().contains("requests_refused_total{class=\"list\",reason=\"rate\"} 1\n"));

@@ -50,7 +50,8 @@ fn read_query(params: &mut Params) -> Result<EventQuery, Problem> {
     let query = EventQuery {
         after: params.number("after", 0, Revision::MAX).unwrap_or(0),
         service: params.read("service", |text| ServiceName::parse(text).map(|name| name.as_str().to_owned())),
-        kind: params.text("kind"),
+        instance: None,
+        kinds: params.text("kind").map(|kind| vec![kind]),
         actor: params.text("actor"),
         limit: params.number("limit", 1, 1000).unwrap_or(100),
     };

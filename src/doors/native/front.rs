@@ -1,5 +1,6 @@
-//! The way in. The question that a registry is asked all day is answered here, before the router: it costs little more
-//! than what the network takes. Everything else goes through the router, which gives the same answer.
+//! The way in. What a registry hears all day is answered here, before the router: the plain discovery, and the sign of life
+//! that changes nothing. It costs little more than what the network takes. Everything else goes through the router,
+//! which gives the same answer.
 
 use std::{sync::Arc, time::Instant};
 
@@ -7,13 +8,14 @@ use axum::{
     Router,
     body::{Body, HttpBody},
     http::{
-        HeaderValue, Method, Request, Response,
+        HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
         header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH, ORIGIN, VARY},
     },
 };
 use bytes::Bytes;
 use http_body_util::{Either, Full};
 use tower::ServiceExt as _;
+use uuid::Uuid;
 
 use super::{
     Terms,
@@ -23,13 +25,14 @@ use super::{
 };
 use crate::{
     app::App,
+    domain::{Action, InstanceId},
     doors::kit::{
         Admission, Peer, entity_tag,
         request_id::{RequestId, TRACEPARENT, X_REQUEST_ID, traceparent},
         security::Security,
         values,
     },
-    telemetry::Durations,
+    telemetry::{Class, Durations},
 };
 
 /// What is ready is sent as it is; anything else may come as it likes.
@@ -37,6 +40,8 @@ pub type Answer = http::Response<Either<Full<Bytes>, Body>>;
 
 /// How many headers an answer mostly has.
 const HEADERS: usize = 6;
+const INSTANCES: &str = "/api/v1/services/";
+const HEARTBEAT: &str = "/heartbeat";
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -51,18 +56,20 @@ struct Parts {
     cors: bool,
     /// Where the plain question is asked, and where such requests are counted.
     plain: [(&'static str, Durations); 2],
+    heartbeats: Durations,
 }
 
 impl Front {
     pub fn new(app: App, terms: Terms) -> Result<Self, Unguarded> {
         let counted = |route| app.metrics().requests(Some(route), "GET", 200);
+        let heartbeats = app.metrics().requests(Some("/api/v1/services/{id}/heartbeat"), "POST", 204);
         let plain = [
             ("/discover/", counted("/discover/{name}")),
             ("/api/v1/services/discover/", counted("/api/v1/services/discover/{name}")),
         ];
         let (router, cors) = (super::router(app.clone(), &terms)?, terms.cors.is_some());
         let Terms { admission, security, .. } = terms;
-        Ok(Self(Arc::new(Parts { app, router, admission, security, cors, plain })))
+        Ok(Self(Arc::new(Parts { app, router, admission, security, cors, plain, heartbeats })))
     }
 
     pub async fn answer<B>(&self, request: Request<B>, peer: Arc<Peer>) -> Answer
@@ -80,32 +87,40 @@ impl Front {
         }
     }
 
-    /// The healthy instances of a service that is known by just this name, for one who has no condition and is known to
-    /// be allowed to ask. None where the question is another one, or comes from a web page, or from one who asks too
-    /// often: the router knows what to say to them.
+    /// The answer to a request without a body that needs no more than a look. None where it is another one, or comes from
+    /// a web page, or from one who is not known to be allowed to ask, or who asks too often: the router knows what to
+    /// say to them.
     pub fn at_once<B>(&self, request: &Request<B>, peer: &Peer) -> Option<Answer> {
         let (uri, headers) = (request.uri(), request.headers());
-        if *request.method() != Method::GET || uri.query().is_some() {
+        if uri.query().is_some() || (self.0.cors && headers.contains_key(ORIGIN)) {
             return None;
         }
-        let (name, durations) = self
-            .0
-            .plain
-            .iter()
-            .find_map(|(prefix, durations)| Some((uri.path().strip_prefix(prefix)?, durations)))?;
-        if headers.contains_key(IF_NONE_MATCH) || (self.0.cors && headers.contains_key(ORIGIN)) {
+        match *request.method() {
+            Method::GET => self.discovery(uri.path(), headers, peer),
+            Method::POST => self.heartbeat(uri.path(), headers, peer),
+            _ => None,
+        }
+    }
+
+    /// The healthy instances of a service that is known by just this name, for one who has no condition.
+    fn discovery(&self, path: &str, headers: &HeaderMap, peer: &Peer) -> Option<Answer> {
+        let plain = self.0.plain.iter();
+        let (name, durations) = plain
+            .into_iter()
+            .find_map(|(prefix, durations)| Some((path.strip_prefix(prefix)?, durations)))?;
+        if headers.contains_key(IF_NONE_MATCH) {
             return None;
         }
         let since = Instant::now();
         let app = &self.0.app;
         let (body, tag, revision) = app.glimpse(|snapshot| {
             let view = snapshot.service(name)?;
-            if !app.lets_read(peer.shows(headers), &peer.memory, snapshot, since, name) {
+            if !app.lets(Action::Read, peer.shows(headers), &peer.memory, snapshot, since, name) {
                 return None;
             }
             Some((discover::plain(app, view), entity_tag(view.revision), snapshot.revision()))
         })?;
-        if !self.0.admission.lets_look(peer) {
+        if !self.0.admission.lets_look(peer, Class::Discover) {
             return None;
         }
         let mut response = Response::new(Either::Left(Full::new(body)));
@@ -115,6 +130,36 @@ impl Front {
         given.insert(ETAG, tag);
         given.insert(X_ROLLCALL_REVISION, values::number(revision));
         given.insert(X_ROLLCALL_AGE, values::number(app.age_ms_at(since).cast_signed()));
+        self.seal(given, headers);
+        durations.observe(since.elapsed());
+        Some(response)
+    }
+
+    /// A sign of life that is noted, of an instance for which nothing follows from it.
+    fn heartbeat(&self, path: &str, headers: &HeaderMap, peer: &Peer) -> Option<Answer> {
+        let id = path.strip_prefix(INSTANCES)?.strip_suffix(HEARTBEAT)?;
+        let id = InstanceId(Uuid::try_parse(id).ok()?);
+        let since = Instant::now();
+        let app = &self.0.app;
+        let revision = app.glimpse(|snapshot| {
+            let instance = snapshot.find(id)?;
+            let (shown, service) = (peer.shows(headers), instance.service.as_str());
+            let may = app.lets(Action::Write, shown, &peer.memory, snapshot, since, service)
+                && self.0.admission.lets_look(peer, Class::Heartbeat);
+            (may && app.heard_of(instance)).then(|| snapshot.revision())
+        })?;
+        let mut response = Response::new(Either::Left(Full::default()));
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        let given = response.headers_mut();
+        given.reserve(HEADERS);
+        given.insert(X_ROLLCALL_REVISION, values::number(revision));
+        self.seal(given, headers);
+        self.0.heartbeats.observe(since.elapsed());
+        Some(response)
+    }
+
+    /// What every answer carries.
+    fn seal(&self, given: &mut HeaderMap, headers: &HeaderMap) {
         given.insert(X_REQUEST_ID, RequestId::of(headers).header());
         if let Some(traceparent) = traceparent(headers) {
             given.insert(TRACEPARENT, traceparent);
@@ -123,7 +168,5 @@ impl Front {
         if self.0.cors {
             given.insert(VARY, HeaderValue::from_name(ORIGIN));
         }
-        durations.observe(since.elapsed());
-        Some(response)
     }
 }

@@ -16,6 +16,7 @@ mod events;
 mod front;
 mod guarded;
 mod health;
+mod history;
 mod instance;
 mod list;
 mod names;
@@ -141,6 +142,7 @@ fn described() -> Routes {
             &[(GET, OfInstance(Read)), (POST, OfInstance(Write))],
         )
         .add(routes!(health::run_checks), &[(POST, OfInstance(Write))])
+        .add(routes!(history::get_history), &[(GET, OfInstance(Read))])
         .add(
             routes!(overrides::put_override, overrides::delete_override),
             &[(PUT, OfInstance(Write)), (DELETE, OfInstance(Write))],

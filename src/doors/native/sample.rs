@@ -17,6 +17,7 @@ pub fn instance(number: u128, registration: &Value) -> Instance {
         spec,
         health: Health::of([CheckState::new(Status::Unknown)]),
         overridden: None,
+        alert: None,
         registered_at: DateTime::UNIX_EPOCH,
         updated_at: DateTime::UNIX_EPOCH,
         version: 1,

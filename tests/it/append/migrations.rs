@@ -74,15 +74,8 @@ async fn a_login_of_the_name_of_the_schema_can_migrate_further() {
     // as if the last one had not been there yet
     execute(
         &url,
-        "alter table rollcall.instances drop column state; \
-         alter table rollcall.liveness drop column check_id, add primary key (instance); \
-         alter table rollcall.liveness_feed drop column check_id; \
-         alter table rollcall.replicas drop column alive_at, drop column checks; \
-         do $$ declare new regprocedure; begin \
-           for new in select p.oid from pg_proc p where p.pronamespace = 'rollcall'::regnamespace \
-             and (p.proname, p.pronargs) in \
-               (('append', 62), ('flush_liveness', 11), ('stay', 2), ('leave', 1)) loop \
-             execute format('drop function %s', new); end loop; end $$; \
+        "alter table rollcall.replicas drop column suspicious; \
+         drop function rollcall.stay(uuid, boolean, boolean); \
          delete from public._sqlx_migrations where version = (select max(version) from public._sqlx_migrations)",
     )
     .await;

@@ -75,7 +75,14 @@ async fn an_instance_belongs_to_its_service() {
     let (_, secret) = token(&app, "writer", &[rule("service", "mine", "write")]).await;
     let path = |service: &Value, rest: &str| format!("/api/v1/services/{}{rest}", id_of(service));
     app.get(&path(&mine, "")).bearer(&secret).await.answered(200);
-    app.post(&path(&mine, "/heartbeat")).bearer(&secret).await.answered(204);
+    let (_, reader) = token(&app, "reader", &[rule("service", "mine", "read")]).await;
+    // on a connection that remembers them it is no other
+    for _ in 0..3 {
+        app.post(&path(&mine, "/heartbeat")).bearer(&secret).await.answered(204);
+        forbidden(&app.post(&path(&theirs, "/heartbeat")).bearer(&secret).await);
+        app.get("/discover/mine").bearer(&reader).await.answered(200);
+        forbidden(&app.post(&path(&mine, "/heartbeat")).bearer(&reader).await);
+    }
     for reply in [
         app.get(&path(&theirs, "")).bearer(&secret).await,
         app.get(&path(&theirs, "/health")).bearer(&secret).await,

@@ -56,12 +56,14 @@ async fn a_revoked_token_is_refused_on_every_replica_within_a_second() {
         .await;
     // the connections remember who spoke last: that must not outlive the token
     let service = json!({"name": "a", "type": "api", "host": "10.0.0.1", "port": 80, "checks": []});
-    one.register(&service).bearer(&secret).await.answered(201);
+    let id_of_service = one.register(&service).bearer(&secret).await.answered(201).json()["id"].clone();
+    let heartbeat = format!("/api/v1/services/{}/heartbeat", id_of_service.as_str().unwrap());
     for app in [&one, &other] {
         wait_until(PATIENCE, "discovery", async || {
             (app.get("/discover/a").bearer(&secret).await.status == 200).then_some(())
         })
         .await;
+        app.post(&heartbeat).bearer(&secret).await.answered(204);
     }
     let revoked_at = Instant::now();
     one.delete(&format!("/api/v1/tokens/{id}")).bearer(ROOT).await.answered(204).is_empty();
@@ -72,6 +74,7 @@ async fn a_revoked_token_is_refused_on_every_replica_within_a_second() {
     .await;
     assert!(revoked_at.elapsed() < Duration::from_secs(1));
     for app in [&one, &other] {
+        unauthenticated(&app.post(&heartbeat).bearer(&secret).await, "invalid_token");
         unauthenticated(&app.register(&service).bearer(&secret).await, "invalid_token");
         let gone = app.delete(&format!("/api/v1/tokens/{id}")).bearer(ROOT).await;
         assert_eq!(gone.problem(404)["code"], "no_such_token");

@@ -1,11 +1,14 @@
 //! Checks of every kind, each against a real server of its kind.
 
+mod alerts;
 mod grpc;
+mod history;
 mod http;
 mod listed;
 mod overrides;
 mod scripts;
 mod sharing;
+mod suspicion;
 mod targets;
 mod tcp;
 mod ttl;

@@ -1,11 +1,12 @@
 //! A budget of requests under way that is full: who is refused, and who is not.
 
 use rollcall::settings::Limits;
+use serde_json::json;
 use sqlx::{Connection as _, Executor as _};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use super::{metric, refused};
+use super::refused;
 use crate::support::{Call, PATIENCE, Raw, TestApp, static_service, wait_until};
 
 /// So many requests at a time.
@@ -17,7 +18,7 @@ async fn start() -> TestApp {
 
 async fn become_under_way(app: &TestApp, places: u64) {
     wait_until(PATIENCE, "the places are taken", async || {
-        (metric(app, "rollcall_http_requests_under_way").await == places).then_some(())
+        (app.metric("rollcall_http_requests_under_way").await == places).then_some(())
     })
     .await;
 }
@@ -61,14 +62,16 @@ async fn when_places_run_short_lists_are_refused_first_and_heartbeats_last() {
     hold_one(app.delete(&path));
     become_under_way(&app, 7).await;
     is_refused(&app, "deregister", app.delete(&path)).await;
-    app.post(&format!("{path}/heartbeat")).await.answered(204);
+    let heartbeat = || app.post(&format!("{path}/heartbeat"));
+    heartbeat().json(&json!({"load": 0.1})).await.answered(204);
 
     hold_one(app.post(&unknown));
     become_under_way(&app, 8).await;
-    is_refused(&app, "heartbeat", app.post(&format!("{path}/heartbeat"))).await;
+    is_refused(&app, "heartbeat", heartbeat().json(&json!({"load": 0.1}))).await;
 
-    // what is ready, and what tells whether the server is well, needs no place
+    // what is ready, what is only noted, and what tells whether the server is well, needs no place
     app.get("/discover/kept").await.answered(200);
+    heartbeat().await.answered(204);
     for probe in ["/", "/health", "/health/live", "/health/ready", "/metrics"] {
         app.get(probe).await.answered(200);
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rollcall::settings::{Limits, Rate};
 
-use super::{metric, refused};
+use super::refused;
 use crate::support::{Raw, TestApp, static_service};
 
 const HERE: Ipv4Addr = Ipv4Addr::LOCALHOST;
@@ -69,7 +69,7 @@ async fn a_client_that_asks_too_often_is_told_when_to_come_again_and_others_noti
     assert_eq!(here.asks("POST", unknown).await.0, 404);
     assert!(refused(&app, "discover", "rate").await + refused(&app, "list", "rate").await > 0);
     assert_eq!(refused(&app, "heartbeat", "rate").await, 0);
-    assert_eq!(metric(&app, "rollcall_http_requests_under_way").await, 0);
+    assert_eq!(app.metric("rollcall_http_requests_under_way").await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

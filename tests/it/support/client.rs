@@ -97,6 +97,13 @@ impl Client {
         items.iter().map(|item| item["name"].as_str().unwrap().to_owned()).collect()
     }
 
+    /// The value of one series in the metrics.
+    pub async fn metric(&self, series: &str) -> u64 {
+        let metrics = self.get("/metrics").await.answered(200).text();
+        let line = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("{series} is not in {metrics}")).parse().unwrap()
+    }
+
     /// All events of a service, oldest first.
     pub async fn events(&self, service: &str) -> Vec<Value> {
         let page = self.body(&format!("/api/v1/events?service={service}&limit=1000")).await;
