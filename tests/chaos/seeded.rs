@@ -22,6 +22,9 @@ const SOURCES: [&str; 7] = ["src", "migrations", "tests", "benches", ".sqlx", ".
 /// What is taken over from the build at hand, so that the dependencies are not built again.
 const BUILT: [&str; 3] = ["deps", ".fingerprint", "build"];
 
+/// In seconds.
+const LONGEST_RUN: &str = "240";
+
 struct Bug {
     name: String,
     what: String,
@@ -197,7 +200,9 @@ impl Tree {
     /// Runs the chaos with the binary of this tree.
     fn play(&self, run: &str, options: &Options) -> Result<Played, String> {
         let own = std::env::current_exe().map_err(|error| error.to_string())?;
-        let mut command = Command::new(own);
+        // with a bug a run may never end: what it has found by then counts
+        let mut command = Command::new("timeout");
+        command.arg(LONGEST_RUN).arg(own);
         command.args(run.split_whitespace()).arg("--binary").arg(self.binary());
         command.args(["--seed", &options.seed.to_string()]).stdin(Stdio::null());
         let output = command.output().map_err(|error| error.to_string())?;
