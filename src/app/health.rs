@@ -8,8 +8,8 @@ use futures_util::future;
 use super::{App, AppError, Caller, Consistency, Peers, Shown, Snapshot, Written};
 use crate::{
     domain::{
-        Cause, CheckId, Command, Instance, InstanceId, Judged, Refusal, Row, Seen, ServiceName, State,
-        Status,
+        Cause, CheckId, Command, Instance, InstanceId, Judged, Refusal, Revision, Row, Seen, ServiceName,
+        State, Status,
         check::{Ask, Check, Kind},
         ownership::owner,
         registry::{About, ReportHealth},
@@ -76,26 +76,31 @@ impl App {
 
     /// Notes the result of asking an instance. Gives what is to be told of it, if it changes anything.
     pub fn noted(&self, id: InstanceId, judged: &Judged, observed: Observation) -> Option<Verdict> {
-        let Observation { seen, latency, output, load, .. } = observed;
-        let output: Option<Arc<str>> = output.map(Into::into);
+        let Observation { seen, latency, output, load, silent } = observed;
         let latency_ms = latency.as_secs_f32() * 1000.0;
-        let instance = State::instance(&*self.snapshot().ok()?, id)?;
-        let place = instance.spec.place_of_judged(judged)?;
-        self.0.metrics.checked(instance.service.as_str(), latency.as_secs_f64());
         let at = self.now();
-        self.0.liveness.checked(subject_at(&instance, place), at, Some(latency_ms), output.as_deref());
-        if seen == Seen::Passing {
-            self.0.liveness.seen(id, at, load);
-            self.watch_load(id, load);
-        }
-        let thresholds = instance.spec.checks.thresholds(place);
-        let changes =
-            instance.health.state(place).is_some_and(|state| state.after(seen, thresholds).is_some());
-        if !changes {
-            self.count_repeated_failure(&instance, place, seen);
-            return None;
-        }
-        Some(Verdict { id, judged: judged.clone(), seen, output })
+        let is_believed = !silent || !self.is_suspicious();
+        let changes = self.glimpse(|snapshot| {
+            let instance = snapshot.find(id)?;
+            let place = instance.spec.place_of_judged(judged)?;
+            self.0.metrics.checked(instance.service.as_str(), latency.as_secs_f64());
+            let subject = subject_at(instance, place);
+            if seen == Seen::Passing {
+                self.0.liveness.found_well(subject, at, latency_ms, load);
+            } else if is_believed {
+                self.0.liveness.checked(subject, at, Some(latency_ms), output.as_deref());
+            }
+            let thresholds = instance.spec.checks.thresholds(place);
+            let changes =
+                instance.health.state(place).is_some_and(|state| state.after(seen, thresholds).is_some());
+            if !changes && is_believed {
+                self.count_repeated_failure(instance, place, seen);
+            }
+            Some(changes)
+        });
+        self.watch_load(id, load);
+        let output = output.map(Into::into);
+        changes?.then(|| Verdict { id, judged: judged.clone(), seen, output })
     }
 
     /// Tells all of it.
@@ -179,18 +184,29 @@ impl App {
         Ok(())
     }
 
-    /// A sign of life of an instance for which nothing more follows from it. False, and nothing is noted, where more does.
-    pub fn heard_of(&self, instance: &Instance) -> bool {
+    /// A sign of life of an instance, as it was at this revision, for which nothing more follows from it. False, and nothing is
+    /// noted, where more does.
+    pub fn heard_of(&self, instance: &Instance, seen_at: Revision) -> bool {
         let changes = |(place, check): (usize, &Arc<Check>)| {
             let is_well = instance.health.state(place).is_some_and(|state| state.status == Status::Healthy);
             check.ask.kind() == Kind::Ttl && !is_well
         };
-        if instance.spec.listed().iter().enumerate().any(changes) {
+        let checks = instance.spec.listed();
+        if checks.iter().enumerate().any(changes) {
             return false;
         }
         self.0.liveness.seen(instance.id, self.now(), None);
         self.renew(instance);
+        if checks.iter().all(|check| check.ask.kind() != Kind::Ttl) {
+            let still = || self.0.view.glimpse(|now| now.revision() == seen_at);
+            self.0.liveness.take_for_plain(instance.id, still);
+        }
         true
+    }
+
+    /// The same of one that is known to be such from before, where anybody may do so.
+    pub fn heard_again(&self, id: InstanceId) -> bool {
+        !self.0.auth.is_required() && self.0.liveness.seen_again(id, self.now())
     }
 
     /// The instance itself was heard of, which is what its ttl checks wait for.
@@ -219,14 +235,12 @@ impl App {
 
     /// When a check last had a result, or was reported on.
     pub fn last_check(&self, instance: &Instance, place: usize) -> Option<DateTime<Utc>> {
-        self.0.liveness.known_of(&subject_at(instance, place)).last_check
+        self.last_check_of(&subject_at(instance, place))
     }
 
     /// The same for what the checker knows of.
-    pub fn last_check_of(&self, id: InstanceId, judged: &Judged) -> Option<DateTime<Utc>> {
-        let instance = State::instance(&*self.snapshot().ok()?, id)?;
-        let place = instance.spec.place_of_judged(judged)?;
-        self.last_check(&instance, place)
+    pub fn last_check_of(&self, subject: &Subject) -> Option<DateTime<Utc>> {
+        self.0.liveness.last_check(subject)
     }
 
     /// How a check fares, as long as it is one.

@@ -34,7 +34,7 @@ pub use who::{Memory, permit};
 
 pub use crate::{
     auth::{Auth, Credential, Identity, Refused},
-    liveness::Known,
+    liveness::{Known, Subject},
     log::{Caller, IdempotencyKey, Peers, Written},
     view::{Difference, ServiceView, Slot, Snapshot, Tokens},
 };

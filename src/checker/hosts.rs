@@ -21,8 +21,8 @@ struct Host {
 
 impl Hosts {
     /// Gives the check back if it may begin; else it waits here.
-    pub fn enter(&mut self, host: &Arc<str>, due: Due) -> Option<Due> {
-        let host = self.0.entry(host.clone()).or_default();
+    pub fn enter(&mut self, due: Due) -> Option<Due> {
+        let host = self.0.entry(due.host.clone()).or_default();
         if host.under_way >= OF_ONE_HOST {
             host.waiting.push_back(due);
             return None;

@@ -10,10 +10,11 @@ mod hosts;
 mod leases;
 mod schedule;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use futures_util::FutureExt as _;
 use tokio::{
-    task::{self, JoinError, JoinSet},
+    task::{JoinError, JoinSet, unconstrained},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
@@ -21,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     app::{App, AppError, Guard, Verdict},
     domain::Status,
-    probe::{Line, Probes, host_of},
+    probe::{Line, Probes},
 };
 use doubt::{Doubt, Steps};
 use hosts::Hosts;
@@ -39,22 +40,22 @@ pub struct Checker {
     schedule: Schedule,
     hosts: Hosts,
     doubt: Doubt<Verdict>,
-    /// The checks under way, for the one that ends without a word.
-    asked: HashMap<task::Id, Asked>,
     under_way: JoinSet<Ended>,
     /// What was held back for a while and is told now.
     telling: JoinSet<()>,
 }
 
-struct Asked {
+/// A check that was run.
+struct Ended {
     no: TargetNo,
     host: Arc<str>,
     interval: Duration,
+    result: Outcome,
 }
 
-/// What is left of a check that was run.
+/// What is left of it.
 #[derive(Default)]
-struct Ended {
+struct Outcome {
     line: Line,
     silent: bool,
     /// What follows from silence.
@@ -69,7 +70,6 @@ impl Checker {
             schedule: Schedule::default(),
             hosts: Hosts::default(),
             doubt: Doubt::new(Instant::now()),
-            asked: HashMap::new(),
             under_way: JoinSet::new(),
             telling: JoinSet::new(),
         }
@@ -94,8 +94,8 @@ impl Checker {
                     self.schedule.take_over(&self.app);
                     self.take_for_well();
                 }
-                Some(due) = self.schedule.next(), if self.under_way.len() < AT_ONCE => self.begin(due),
-                Some(done) = self.under_way.join_next_with_id() => self.end(done),
+                due = self.schedule.next(), if self.under_way.len() < AT_ONCE => self.begin(due),
+                Some(done) = self.under_way.join_next() => self.end(done),
                 Some(told) = self.telling.join_next() => {
                     if let Err(error) = told {
                         tracing::error!(error = crate::telemetry::chain(&error), "a verdict was lost");
@@ -103,6 +103,27 @@ impl Checker {
                 }
                 () = tokio::time::sleep_until(next_trial.unwrap_or_else(Instant::now)),
                     if next_trial.is_some() => self.settle(),
+            }
+            self.keep_up();
+        }
+    }
+
+    /// What else has ended or is due by now, before anything is waited for again.
+    fn keep_up(&mut self) {
+        for _ in 0..AT_ONCE {
+            let mut is_idle = true;
+            if let Some(done) = self.under_way.try_join_next() {
+                self.end(done);
+                is_idle = false;
+            }
+            if self.under_way.len() < AT_ONCE
+                && let Some(due) = unconstrained(self.schedule.next()).now_or_never()
+            {
+                self.begin(due);
+                is_idle = false;
+            }
+            if is_idle {
+                return;
             }
         }
     }
@@ -139,37 +160,42 @@ impl Checker {
                 return;
             }
         }
-        let host = host_of(&due.judged.check, &due.judged.host);
-        if let Some(due) = self.hosts.enter(&host, due) {
-            self.start(due, host);
+        if let Some(due) = self.hosts.enter(due) {
+            self.start(due);
         }
     }
 
-    fn start(&mut self, due: Due, host: Arc<str>) {
+    fn start(&mut self, due: Due) {
         let (app, probes) = (self.app.clone(), self.probes.clone());
-        let Due { no, instance, judged, mut line, .. } = due;
+        let Due { no, instance, judged, host, mut line, .. } = due;
         let interval = judged.check.interval;
-        let task = self.under_way.spawn(async move {
-            let observed = probes.ask(&judged, &mut line).await;
-            let silent = observed.silent;
-            let mut verdict = app.noted(instance, &judged, observed);
-            if !silent && let Some(verdict) = verdict.take() {
-                tell(&app, verdict).await;
-            }
-            Ended { line, silent, verdict }
+        self.under_way.spawn(async move {
+            let run = async move {
+                let observed = probes.ask(&judged, &mut line).await;
+                let silent = observed.silent;
+                let mut verdict = app.noted(instance, &judged, observed);
+                if !silent && let Some(verdict) = verdict.take() {
+                    tell(&app, verdict).await;
+                }
+                Outcome { line, silent, verdict }
+            };
+            // its turn comes again whatever becomes of it
+            let result = AssertUnwindSafe(run).catch_unwind().await.unwrap_or_else(|_| {
+                tracing::error!("a check failed to run");
+                Outcome::default()
+            });
+            Ended { no, host, interval, result }
         });
-        self.asked.insert(task.id(), Asked { no, host, interval });
     }
 
-    fn end(&mut self, done: Result<(task::Id, Ended), JoinError>) {
-        let (task, Ended { line, silent, verdict }) = match done {
+    fn end(&mut self, done: Result<Ended, JoinError>) {
+        let Ended { no, host, interval, result: Outcome { line, silent, verdict } } = match done {
             Ok(ended) => ended,
             Err(error) => {
-                tracing::error!(error = crate::telemetry::chain(&error), "a check failed to run");
-                (error.id(), Ended::default())
+                tracing::error!(error = crate::telemetry::chain(&error), "a check was lost");
+                return;
             }
         };
-        let Some(Asked { no, host, interval }) = self.asked.remove(&task) else { return };
         self.schedule.again(no, line, silent, self.app.now());
         if silent {
             self.doubt.silent(no, verdict, interval, self.has_trusted_others(), Instant::now());
@@ -178,7 +204,7 @@ impl Checker {
         }
         self.settle();
         if let Some(next) = self.hosts.leave(&host) {
-            self.start(next, host);
+            self.start(next);
         }
     }
 

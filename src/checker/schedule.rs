@@ -15,9 +15,9 @@ use tokio_util::time::{DelayQueue, delay_queue};
 
 use super::backoff::Backoff;
 use crate::{
-    app::{App, Difference, Snapshot},
+    app::{App, Difference, Snapshot, Subject},
     domain::{Instance, InstanceId, Judged, check::Kind},
-    probe::Line,
+    probe::{Line, host_of},
 };
 
 /// A new instance is asked about a second after it registered.
@@ -40,6 +40,9 @@ pub(super) struct Schedule {
 struct Target {
     instance: InstanceId,
     judged: Arc<Judged>,
+    /// What is known of it outside the log goes by this.
+    subject: Subject,
+    host: Arc<str>,
     /// Its connection and the like, while no check of it is under way.
     line: Line,
     /// None while a check of it is under way.
@@ -60,10 +63,12 @@ pub(super) struct Due {
     pub no: TargetNo,
     pub instance: InstanceId,
     pub judged: Arc<Judged>,
+    pub host: Arc<str>,
     pub line: Line,
     /// What was learnt of another target does not count here.
     pub is_new: bool,
     pub rests_until: Option<Instant>,
+    subject: Subject,
     ended: Option<DateTime<Utc>>,
 }
 
@@ -81,7 +86,7 @@ impl Schedule {
                 for (place, judged) in asked(instance) {
                     let wait =
                         if is_first { wait_at_start(instance, place, &judged, app) } else { FIRST_AFTER };
-                    self.plan(instance.id, judged, wait);
+                    self.plan(instance, place, judged, wait);
                 }
             }
             Difference::Changed(instance) => self.replan(instance),
@@ -91,7 +96,7 @@ impl Schedule {
     }
 
     /// The next check to run. Waits while there is none.
-    pub async fn next(&mut self) -> Option<Due> {
+    pub async fn next(&mut self) -> Due {
         loop {
             let Some(expired) = self.queue.next().await else {
                 return std::future::pending().await;
@@ -99,15 +104,17 @@ impl Schedule {
             let no = expired.into_inner();
             if let Some(target) = self.targets.get_mut(&no) {
                 target.waiting = None;
-                return Some(Due {
+                return Due {
                     no,
                     instance: target.instance,
                     judged: target.judged.clone(),
+                    subject: target.subject.clone(),
+                    host: target.host.clone(),
                     line: std::mem::take(&mut target.line),
                     is_new: std::mem::take(&mut target.is_new),
                     rests_until: target.rests_until,
                     ended: target.ended,
-                });
+                };
             }
         }
     }
@@ -187,7 +194,7 @@ impl Schedule {
                 continue;
             }
             let Some(key) = &target.waiting else { continue };
-            let last = app.last_check_of(target.instance, &target.judged);
+            let last = app.last_check_of(&target.subject);
             let since = last.and_then(|last| (app.now() - last).to_std().ok());
             let wait = match since {
                 Some(since) => check.interval.saturating_sub(since),
@@ -207,14 +214,19 @@ impl Schedule {
         }
     }
 
-    fn plan(&mut self, instance: InstanceId, judged: Judged, wait: Duration) {
+    fn plan(&mut self, instance: &Instance, place: usize, judged: Judged, wait: Duration) {
+        let subject = Subject { instance: instance.id, check: instance.spec.id_at(place) };
+        let instance = instance.id;
         self.last += 1;
         let no = self.last;
         let waiting = Some(self.queue.insert(no, wait.min(judged.check.interval)));
+        let host = host_of(&judged.check, &judged.host);
         let judged = Arc::new(judged);
         let target = Target {
             instance,
             judged,
+            subject,
+            host,
             line: Line::default(),
             waiting,
             is_new: false,
@@ -232,12 +244,12 @@ impl Schedule {
         let mut left = self.of_instance.remove(&instance.id).unwrap_or_default();
         let mut kept = SmallVec::new();
         let mut fresh = Vec::new();
-        for (_, judged) in asked(instance) {
+        for (at, judged) in asked(instance) {
             let same = |no: &TargetNo| {
                 self.targets.get(no).is_some_and(|target| target.judged.check.id == judged.check.id)
             };
             let Some(place) = left.iter().position(same) else {
-                fresh.push(judged);
+                fresh.push((at, judged));
                 continue;
             };
             let no = left.swap_remove(place);
@@ -246,6 +258,8 @@ impl Schedule {
                 && *target.judged != judged
             {
                 let soon = FIRST_AFTER.min(judged.check.interval);
+                target.subject.check = instance.spec.id_at(at);
+                target.host = host_of(&judged.check, &judged.host);
                 target.judged = Arc::new(judged);
                 target.line = Line::default();
                 target.is_new = true;
@@ -259,8 +273,8 @@ impl Schedule {
         if !kept.is_empty() {
             self.of_instance.insert(instance.id, kept);
         }
-        for judged in fresh {
-            self.plan(instance.id, judged, FIRST_AFTER);
+        for (at, judged) in fresh {
+            self.plan(instance, at, judged, FIRST_AFTER);
         }
         self.forget(&left);
     }
@@ -306,7 +320,7 @@ fn asked(instance: &Instance) -> impl Iterator<Item = (usize, Judged)> {
 
 /// How long a check that was reported on since it was planned need not be run.
 pub(super) fn wait_after_report(due: &Due, app: &App) -> Option<Duration> {
-    let last = app.last_check_of(due.instance, &due.judged)?;
+    let last = app.last_check_of(&due.subject)?;
     if due.ended.is_some_and(|ended| last <= ended) {
         return None;
     }

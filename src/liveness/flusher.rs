@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -69,29 +70,31 @@ impl Flusher {
     /// Flushes what is fresh and takes in what others flushed.
     pub async fn exchange(&mut self) -> Result<(), StoreError> {
         let mut connection = self.lane.take().await?;
-        loop {
+        let mut own = Vec::new();
+        if !self.flying.is_empty() {
             // after an unknown outcome the same flush is sent again, under the same number
-            let resent = !self.flying.is_empty();
-            if !resent {
-                self.flying = self.liveness.take_off(LARGEST_FLUSH);
-                self.number += 1;
-            }
-            if self.flying.is_empty() {
-                break;
-            }
-            let full = self.flying.len() == LARGEST_FLUSH;
-            liveness::flush(&mut connection, self.replica, self.number, &self.flying).await?;
-            self.liveness.land(self.flying.drain(..).map(|(subject, _)| subject));
-            // what came meanwhile has its turn in a second: under load there would always be some more
-            if !full && !resent {
-                break;
-            }
+            own.extend(self.flush(&mut connection).await?);
         }
-        let feed = liveness::follow(&mut connection, self.seq).await?;
+        // what comes meanwhile has its turn in a second: under load there would always be some more
+        for _ in 0..self.liveness.waiting().div_ceil(LARGEST_FLUSH) {
+            self.flying = self.liveness.take_off(LARGEST_FLUSH);
+            self.number += 1;
+            own.extend(self.flush(&mut connection).await?);
+        }
+        let feed = liveness::follow(&mut connection, self.seq, &own).await?;
         self.liveness.take_in(feed.signs);
         self.seq = Some(feed.seq);
         self.lane.give_back(connection);
         Ok(())
+    }
+}
+
+impl Flusher {
+    /// Writes what is flying. Returns where it stands in the feed.
+    async fn flush(&mut self, connection: &mut PgConnection) -> Result<Option<i64>, StoreError> {
+        let place = liveness::flush(connection, self.replica, self.number, &self.flying).await?;
+        self.liveness.land(self.flying.drain(..).map(|(subject, _)| subject));
+        Ok(place)
     }
 }
 

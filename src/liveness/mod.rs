@@ -12,6 +12,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
+use foldhash::fast::RandomState;
 
 use crate::domain::{CheckState, InstanceId};
 pub use crate::store::liveness::{Sign as Known, Subject};
@@ -28,7 +29,7 @@ pub struct Liveness {
 
 #[derive(Default)]
 struct Shard {
-    entries: HashMap<Subject, Entry>,
+    entries: HashMap<Subject, Entry, RandomState>,
     /// Those with something fresh.
     dirty: Vec<Subject>,
 }
@@ -42,11 +43,21 @@ struct Entry {
     flying: Option<Box<Known>>,
     /// Since that flush.
     fresh: Option<Box<Known>>,
+    /// Nothing follows from a sign of life of this instance but that it is noted.
+    is_plain: bool,
 }
 
 impl Liveness {
     pub fn known(&self, id: InstanceId) -> Known {
         self.known_of(&Subject::of(id))
+    }
+
+    /// When something was last checked.
+    pub fn last_check(&self, subject: &Subject) -> Option<DateTime<Utc>> {
+        let shard = self.shard(subject.instance);
+        let Entry { stored, flying, fresh, .. } = shard.entries.get(subject)?;
+        let later = [flying, fresh].into_iter().flatten().filter_map(|known| known.last_check).max();
+        stored.last_check.max(later)
     }
 
     pub fn known_of(&self, subject: &Subject) -> Known {
@@ -56,6 +67,50 @@ impl Liveness {
     /// A sign of life: a registration, a heartbeat, a report.
     pub fn seen(&self, id: InstanceId, at: DateTime<Utc>, load: Option<f32>) {
         self.note(Subject::of(id), &Known { last_seen: Some(at), load, ..Known::default() });
+    }
+
+    /// A sign of life of an instance that is known to be there, and known to be plain. False, and nothing is noted, where it is
+    /// not.
+    pub fn seen_again(&self, id: InstanceId, at: DateTime<Utc>) -> bool {
+        let mut shard = self.shard(id);
+        let shard = &mut *shard;
+        let subject = Subject::of(id);
+        let Some(entry) = shard.entries.get_mut(&subject).filter(|entry| entry.is_plain) else {
+            return false;
+        };
+        if let Some(fresh) = &mut entry.fresh {
+            fresh.last_seen = fresh.last_seen.max(Some(at));
+        } else {
+            entry.fresh = Some(Box::new(Known { last_seen: Some(at), ..Known::default() }));
+            shard.dirty.push(subject);
+        }
+        true
+    }
+
+    /// An instance that was heard of is plain, if that still holds: what is known of it may be about to be taken back.
+    pub fn take_for_plain(&self, id: InstanceId, still: impl FnOnce() -> bool) {
+        if let Some(entry) = self.shard(id).entries.get_mut(&Subject::of(id)) {
+            entry.is_plain = still();
+        }
+    }
+
+    /// The instance is another one now. To be said when everybody can see that.
+    pub fn changed(&self, id: InstanceId) {
+        if let Some(entry) = self.shard(id).entries.get_mut(&Subject::of(id)) {
+            entry.is_plain = false;
+        }
+    }
+
+    /// All of them may be.
+    pub fn all_changed(&self) {
+        for mut shard in self.each_shard() {
+            shard.entries.values_mut().for_each(|entry| entry.is_plain = false);
+        }
+    }
+
+    /// How many signs wait to be written.
+    fn waiting(&self) -> usize {
+        self.each_shard().map(|shard| shard.dirty.len()).sum()
     }
 
     /// The result of a check, or a report that counts as one.
@@ -68,6 +123,18 @@ impl Liveness {
     ) {
         let output = output.map(|text| Arc::from(beginning(text)));
         self.note(subject, &Known { last_check: Some(at), latency_ms, output, ..Known::default() });
+    }
+
+    /// The good result of asking an instance: it is a sign of life as well.
+    pub fn found_well(&self, subject: Subject, at: DateTime<Utc>, latency_ms: f32, load: Option<f32>) {
+        let mut sign = Known { last_check: Some(at), latency_ms: Some(latency_ms), ..Known::default() };
+        let seen = Known { last_seen: Some(at), load, ..Known::default() };
+        if subject.check.is_some() {
+            self.note(Subject::of(subject.instance), &seen);
+        } else {
+            merge(&mut sign, &seen);
+        }
+        self.note(subject, &sign);
     }
 
     /// A failure that changed nothing any more. The state says which stretch of failures it belongs to.
@@ -190,6 +257,28 @@ mod tests {
             (Some(at(9)), Some(1.5), Some("late"))
         );
         assert_eq!((known.last_seen, known.load), (Some(at(3)), Some(0.5)));
+    }
+
+    #[test]
+    fn only_who_is_known_to_be_plain_is_noted_at_once() {
+        let liveness = Liveness::default();
+        assert!(!liveness.seen_again(id(1), at(1)));
+        liveness.take_for_plain(id(1), || true);
+        assert!(!liveness.seen_again(id(1), at(1)), "nobody has heard of it");
+        liveness.seen(id(1), at(1), Some(0.5));
+        assert!(!liveness.seen_again(id(1), at(2)));
+        liveness.take_for_plain(id(1), || false);
+        assert!(!liveness.seen_again(id(1), at(2)));
+        liveness.take_for_plain(id(1), || true);
+        assert!(liveness.seen_again(id(1), at(2)) && liveness.seen_again(id(1), at(1)));
+        let known = liveness.known(id(1));
+        assert_eq!((known.last_seen, known.load, liveness.waiting()), (Some(at(2)), Some(0.5), 1));
+        for change in [Liveness::changed, |liveness: &Liveness, _| liveness.all_changed(), Liveness::forget] {
+            liveness.seen(id(1), at(2), None);
+            liveness.take_for_plain(id(1), || true);
+            change(&liveness, id(1));
+            assert!(!liveness.seen_again(id(1), at(3)));
+        }
     }
 
     #[test]

@@ -304,8 +304,10 @@ impl Follower {
         place.note(cursor);
         drop(place);
         for event in events {
-            if let Change::Unregistered { id, .. } = &event.change {
-                self.liveness.forget(*id);
+            match &event.change {
+                Change::Unregistered { id, .. } => self.liveness.forget(*id),
+                Change::Updated { id, .. } => self.liveness.changed(*id),
+                _ => {}
             }
         }
     }
@@ -326,6 +328,7 @@ impl Follower {
         let snapshot = Snapshot::loaded(cursor.epoch, cursor.revision, loaded.instances, loaded.configs)
             .with_tokens(loaded.tokens);
         self.view.publish(Arc::new(snapshot.with_counts_of(&old)));
+        self.liveness.all_changed();
         if place.cursor.is_some() {
             self.metrics.rebuilt();
         }

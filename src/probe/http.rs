@@ -13,6 +13,7 @@ use bytes::{Bytes, BytesMut};
 use http::{
     HeaderName, HeaderValue, Request, StatusCode,
     header::{ACCEPT, HOST, USER_AGENT},
+    request::Parts,
 };
 use http_body_util::{BodyExt as _, Empty};
 use hyper::{body::Incoming, client::conn::http1};
@@ -23,7 +24,7 @@ use tokio::{
 };
 use url::Url;
 
-use super::{Told, dial::Dialer, root_cause, tls::Trust};
+use super::{Line, Told, dial::Dialer, root_cause, tls::Trust};
 use crate::domain::{Host, Seen, check::HttpAsk, expect::Judged};
 
 /// How much of an answer is read where nothing in it matters, so that its connection can be kept.
@@ -70,21 +71,25 @@ pub(super) async fn ask(
     ask: &HttpAsk,
     host: &Host,
     port: u16,
-    kept: &mut Option<HttpLine>,
+    line: &mut Line,
 ) -> Told {
-    let url = match Url::parse(&ask.url(host, port)) {
-        Ok(url) => url,
-        Err(error) => return Told::failing(error.to_string()),
+    let prepared = match line.request.take() {
+        Some(prepared) => prepared,
+        None => match Prepared::of(ask, host, port) {
+            Ok(prepared) => Box::new(prepared),
+            Err(reason) => return Told::failing(reason),
+        },
     };
-    let line = kept.take().filter(|line| line.since.elapsed() < KEEP_FOR);
-    let is_used = line.is_some();
-    let mut result = exchange(dialer, trust, ask, &url, line).await;
+    let kept = line.http.take().filter(|line| line.since.elapsed() < KEEP_FOR);
+    let is_used = kept.is_some();
+    let mut result = exchange(dialer, trust, ask, &prepared, kept).await;
     if let (true, Err(Trouble::Closed(_))) = (is_used, &result) {
-        result = exchange(dialer, trust, ask, &url, None).await;
+        result = exchange(dialer, trust, ask, &prepared, None).await;
     }
+    line.request = Some(prepared);
     match result {
-        Ok((status, body, line)) => {
-            *kept = line;
+        Ok((status, body, kept)) => {
+            line.http = kept;
             let Judged { seen, output, load } = ask.expect.judge(status.as_u16(), &body);
             let output = match (seen, output) {
                 (Seen::Failing | Seen::Warning, Some(output))
@@ -107,14 +112,14 @@ async fn exchange(
     dialer: &Dialer,
     trust: &Trust,
     ask: &HttpAsk,
-    url: &Url,
+    prepared: &Prepared,
     line: Option<HttpLine>,
 ) -> Result<Answer, Trouble> {
     let line = match line {
         Some(line) => line,
-        None => open(dialer, trust, ask, url).await?,
+        None => open(dialer, trust, ask, &prepared.url).await?,
     };
-    let request = request(ask, url).map_err(|error| Trouble::Broken(error.to_string()))?;
+    let request = prepared.request();
     let HttpLine { mut sender, mut driver, since, kept } = line;
     let (done, driver) = {
         let mut work = pin!(converse(&mut sender, request, ask));
@@ -187,21 +192,39 @@ async fn greet<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S) ->
     Ok(HttpLine { sender, driver: Box::pin(connection), since: Instant::now(), kept: None })
 }
 
-fn request(ask: &HttpAsk, url: &Url) -> Result<Request<Empty<Bytes>>, http::Error> {
+/// What a check asks for. It is the same each time.
+pub(super) struct Prepared {
+    url: Url,
+    head: Parts,
+}
+
+impl Prepared {
+    fn of(ask: &HttpAsk, host: &Host, port: u16) -> Result<Self, String> {
+        let url = Url::parse(&ask.url(host, port)).map_err(|error| error.to_string())?;
+        let head = head_of(ask, &url).map_err(|error| error.to_string())?;
+        Ok(Self { url, head })
+    }
+
+    fn request(&self) -> Request<Empty<Bytes>> {
+        Request::from_parts(self.head.clone(), Empty::new())
+    }
+}
+
+fn head_of(ask: &HttpAsk, url: &Url) -> Result<Parts, http::Error> {
     let authority = url.authority();
     let target = match url.query() {
         Some(query) => format!("{}?{query}", url.path()),
         None => url.path().to_owned(),
     };
-    let mut request = Request::builder().method(ask.method.as_str()).uri(target).body(Empty::new())?;
-    let headers = request.headers_mut();
+    let (mut head, ()) = Request::builder().method(ask.method.as_str()).uri(target).body(())?.into_parts();
+    let headers = &mut head.headers;
     headers.insert(HOST, HeaderValue::from_str(authority)?);
     headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
     headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
     for (name, value) in &ask.headers {
         headers.insert(HeaderName::from_bytes(name.as_bytes())?, HeaderValue::from_str(value)?);
     }
-    Ok(request)
+    Ok(head)
 }
 
 /// The beginning of a body, and whether that was all of it.

@@ -67,7 +67,11 @@ pub struct Probes {
 
 /// What a check keeps from one time to the next.
 #[derive(Default)]
-pub struct Line(Option<HttpLine>);
+pub struct Line {
+    http: Option<HttpLine>,
+    /// What is asked for by HTTP, ready to be sent.
+    request: Option<Box<http::Prepared>>,
+}
 
 /// What one attempt came to.
 struct Told {
@@ -127,7 +131,7 @@ impl Probes {
                 let output = output.map(beginning);
                 // one that is not used for long only takes a place, and its target will have closed it
                 let soon = check.interval <= KEPT_UP_TO;
-                line.0 = line.0.take().filter(|_| soon).and_then(|line| line.keep(&self.places));
+                line.http = line.http.take().filter(|_| soon).and_then(|line| line.keep(&self.places));
                 return Observation { seen, latency: began.elapsed(), output, load, silent };
             }
             tries += 1;
@@ -138,7 +142,7 @@ impl Probes {
     async fn once(&self, judged: &Judged, line: &mut Line) -> Told {
         let Judged { check, host, port } = judged;
         match &check.ask {
-            Ask::Http(ask) => http::ask(&self.dialer, &self.trust, ask, host, *port, &mut line.0).await,
+            Ask::Http(ask) => http::ask(&self.dialer, &self.trust, ask, host, *port, line).await,
             Ask::Tcp { url } => {
                 let (host, port) = url.as_ref().map_or((host, *port), |url| (&url.host, url.port));
                 match self.dialer.connect(host.as_str(), port).await {
@@ -148,10 +152,11 @@ impl Probes {
             }
             Ask::Grpc { url, service, tls } => {
                 let (host, port) = url.as_ref().map_or((host, *port), |url| (&url.host, url.port));
-                grpc::ask(&self.dialer, &self.trust, host, port, service, tls.as_ref()).await
+                // rare and large: the others do not carry its weight around
+                Box::pin(grpc::ask(&self.dialer, &self.trust, host, port, service, tls.as_ref())).await
             }
             Ask::Script { script, args } => match &self.scripts {
-                Some(folder) => script::run(folder, script, args).await,
+                Some(folder) => Box::pin(script::run(folder, script, args)).await,
                 None => Told::failing("script checks are off here".to_owned()),
             },
             // nobody asks

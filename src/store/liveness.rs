@@ -44,13 +44,14 @@ pub struct Sign {
     pub changes: u32,
 }
 
-/// Writes the signs. Repeating a flush with the same number changes nothing.
+/// Writes the signs. Repeating a flush with the same number changes nothing. Returns where they stand in the feed, if
+/// they were written now.
 pub async fn flush(
     connection: &mut PgConnection,
     replica: Uuid,
     number: i64,
     signs: &[(Subject, Sign)],
-) -> Result<(), StoreError> {
+) -> Result<Option<i64>, StoreError> {
     let column = |f: &dyn Fn(&Sign) -> Option<f32>| signs.iter().map(|(_, sign)| f(sign)).collect::<Vec<_>>();
     let time = |f: &dyn Fn(&Sign) -> Option<DateTime<Utc>>| {
         signs.iter().map(|(_, sign)| f(sign)).collect::<Vec<_>>()
@@ -63,7 +64,7 @@ pub async fn flush(
     bounded(
         STATEMENT_WITHIN,
         sqlx::query_scalar!(
-            "select rollcall.flush_liveness($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+            "select rollcall.note_liveness($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
             replica,
             number,
             &ids,
@@ -78,8 +79,7 @@ pub async fn flush(
         )
         .fetch_one(connection),
     )
-    .await?;
-    Ok(())
+    .await
 }
 
 /// When each of these checks last had a result, at whichever replica.
@@ -116,7 +116,13 @@ pub struct Feed {
     pub signs: Vec<(Subject, Sign)>,
 }
 
-pub async fn follow(connection: &mut PgConnection, seq: Option<i64>) -> Result<Feed, StoreError> {
+/// `own` is what the reader has written itself since it was there last, and so knows: where there is nothing else, nothing is
+/// read.
+pub async fn follow(
+    connection: &mut PgConnection,
+    seq: Option<i64>,
+    own: &[i64],
+) -> Result<Feed, StoreError> {
     let oldest_and_newest = bounded(
         STATEMENT_WITHIN,
         sqlx::query!(
@@ -127,7 +133,9 @@ pub async fn follow(connection: &mut PgConnection, seq: Option<i64>) -> Result<F
     .await?;
     let (oldest, newest) = (oldest_and_newest.oldest, oldest_and_newest.newest);
     match seq {
-        Some(seq) if seq == newest => Ok(Feed { seq, signs: Vec::new() }),
+        Some(seq) if seq <= newest && (seq + 1..=newest).all(|place| own.contains(&place)) => {
+            Ok(Feed { seq: newest, signs: Vec::new() })
+        }
         Some(seq) if seq < newest && seq + 1 >= oldest => feed_between(connection, seq, newest).await,
         _ => all(connection, newest).await,
     }

@@ -66,6 +66,11 @@ impl Admission {
         }
     }
 
+    /// Whether there is a rate that a client must keep to.
+    pub fn is_rated(&self) -> bool {
+        self.0.rates.is_some()
+    }
+
     /// Gives a request its place, and tells those of it who read the body.
     fn admit(&self, class: Class, peer: Option<&Peer>, request: &mut Request) -> Result<Arc<Place>, Problem> {
         match self.let_in(class, peer.map(|peer| peer.address.ip())) {

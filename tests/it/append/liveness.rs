@@ -33,7 +33,7 @@ async fn send_as(replica: &mut Replica, sender: Uuid, number: i64, signs: &[(Ins
 }
 
 async fn stored(replica: &mut Replica) -> Vec<(InstanceId, Sign)> {
-    let mut signs = follow(&mut replica.connection, None).await.unwrap().signs;
+    let mut signs = follow(&mut replica.connection, None, &[]).await.unwrap().signs;
     signs.sort_by_key(|(subject, _)| subject.instance);
     of_instances(signs)
 }
@@ -112,7 +112,7 @@ async fn signs_are_merged_into_totals() {
     total = Sign { last_seen: Some(at(9)), last_check: Some(at(8)), latency_ms: None, output: None, ..total };
     assert_eq!(stored(&mut replica).await, expected(&total));
     // who follows the feed and who loads the table know the same
-    let feed = follow(&mut replica.connection, Some(6)).await.unwrap();
+    let feed = follow(&mut replica.connection, Some(6), &[]).await.unwrap();
     assert_eq!((feed.seq, of_instances(feed.signs)), (7, expected(&total)));
 }
 
@@ -199,7 +199,7 @@ async fn the_feed_has_no_gaps_and_adds_up() {
             let mut reader = Replica::open_at(&url).await;
             let (mut seq, mut totals) = (0, std::collections::BTreeMap::new());
             while seq < 4 * FLUSHES {
-                let feed = follow(&mut reader.connection, Some(seq)).await.unwrap();
+                let feed = follow(&mut reader.connection, Some(seq), &[]).await.unwrap();
                 assert!(feed.seq >= seq);
                 seq = feed.seq;
                 totals.extend(feed.signs);
@@ -241,7 +241,7 @@ async fn the_feed_is_kept_a_minute_and_its_numbers_go_on() {
     assert_eq!(feed(&mut replica).await, [4]);
     // who stood before the feed's beginning gets all there is
     for place in [None, Some(0), Some(2), Some(9)] {
-        let feed = follow(&mut replica.connection, place).await.unwrap();
+        let feed = follow(&mut replica.connection, place, &[]).await.unwrap();
         assert_eq!((feed.seq, of_instances(feed.signs)), (4, vec![(id, seen(5))]), "{place:?}");
     }
 }

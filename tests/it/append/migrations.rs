@@ -76,6 +76,8 @@ async fn a_login_of_the_name_of_the_schema_can_migrate_further() {
         &url,
         "alter table rollcall.replicas drop column suspicious; \
          drop function rollcall.stay(uuid, boolean, boolean); \
+         drop function rollcall.note_liveness( \
+           uuid, bigint, uuid[], text[], timestamptz[], timestamptz[], real[], text[], real[], bigint[], integer[]); \
          delete from public._sqlx_migrations where version = (select max(version) from public._sqlx_migrations)",
     )
     .await;
