@@ -7,10 +7,11 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    hash::{BuildHasher as _, RandomState},
+    hash::BuildHasher as _,
     time::Duration,
 };
 
+use foldhash::fast::RandomState;
 use tokio::time::Instant;
 
 use super::schedule::TargetNo;
@@ -29,14 +30,14 @@ const LEAST_DOUBT: Duration = Duration::from_secs(5);
 
 pub(super) struct Doubt<Verdict> {
     /// Those that answered when they were last asked, or are taken to do so.
-    answering: HashSet<TargetNo>,
+    answering: HashSet<TargetNo, RandomState>,
     /// What waits for a trial.
     held: Vec<(TargetNo, Verdict)>,
     trial: Option<Trial>,
     not_before: Instant,
     is_suspicious: bool,
     /// Since when those have been silent who fell silent in suspicion.
-    doubted: HashMap<TargetNo, Instant>,
+    doubted: HashMap<TargetNo, Instant, RandomState>,
     /// What can be told.
     told: Vec<Verdict>,
     /// What was not believed, and is not told.
@@ -64,12 +65,12 @@ pub(super) struct Steps<Verdict> {
 impl<Verdict> Doubt<Verdict> {
     pub fn new(now: Instant) -> Self {
         Self {
-            answering: HashSet::new(),
+            answering: HashSet::default(),
             held: Vec::new(),
             trial: None,
             not_before: now,
             is_suspicious: false,
-            doubted: HashMap::new(),
+            doubted: HashMap::default(),
             told: Vec::new(),
             dropped: 0,
         }
@@ -177,7 +178,7 @@ impl<Verdict> Doubt<Verdict> {
 
     /// Some of those that answered, picked at random: neighbours may share a fate.
     fn sample(&mut self, is_ill: impl Fn(TargetNo) -> bool) -> Vec<TargetNo> {
-        let order = RandomState::new();
+        let order = RandomState::default();
         let mut picked: Vec<_> = self.answering.iter().map(|no| (order.hash_one(no), *no)).collect();
         if picked.len() > ASKED * 5 {
             picked.select_nth_unstable(ASKED * 5);

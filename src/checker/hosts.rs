@@ -5,13 +5,15 @@ use std::{
     sync::Arc,
 };
 
+use foldhash::fast::RandomState;
+
 use super::schedule::Due;
 
 /// So many of one host at once; the others wait for their turn.
 const OF_ONE_HOST: usize = 64;
 
 #[derive(Default)]
-pub(super) struct Hosts(HashMap<Arc<str>, Host>);
+pub(super) struct Hosts(HashMap<Arc<str>, Host, RandomState>);
 
 #[derive(Default)]
 struct Host {

@@ -8,6 +8,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
+use foldhash::fast::RandomState;
 use futures_util::StreamExt;
 use smallvec::SmallVec;
 use tokio::time::Instant;
@@ -30,8 +31,8 @@ pub(super) type TargetNo = u64;
 pub(super) struct Schedule {
     followed: Option<Arc<Snapshot>>,
     queue: DelayQueue<TargetNo>,
-    targets: HashMap<TargetNo, Target>,
-    of_instance: HashMap<InstanceId, SmallVec<[TargetNo; 1]>>,
+    targets: HashMap<TargetNo, Target, RandomState>,
+    of_instance: HashMap<InstanceId, SmallVec<[TargetNo; 1]>, RandomState>,
     last: TargetNo,
     /// Those that have gone and that nobody was told of yet.
     gone: Vec<TargetNo>,

@@ -291,10 +291,7 @@ impl Spec {
         let same = match &self.checks {
             Checks::Poll => *judged.check == Check::poll(self.health_check_endpoint.clone()),
             Checks::Nobody => false,
-            Checks::Listed(checks) => checks.get(place).is_some_and(|check| {
-                // mostly it is the very same
-                Arc::ptr_eq(check, &judged.check) || *check == judged.check
-            }),
+            Checks::Listed(checks) => checks.get(place).is_some_and(|check| *check == judged.check),
         };
         (same && self.host == judged.host && self.port == judged.port).then_some(place)
     }

@@ -2,13 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{Entry, Known, Liveness, Subject, merge};
 use crate::{
-    store::{Database, Lane, StoreError, liveness},
+    store::{Connection, Database, Lane, StoreError, liveness},
     view::{Snapshot, View},
 };
 
@@ -91,7 +90,7 @@ impl Flusher {
 
 impl Flusher {
     /// Writes what is flying. Returns where it stands in the feed.
-    async fn flush(&mut self, connection: &mut PgConnection) -> Result<Option<i64>, StoreError> {
+    async fn flush(&mut self, connection: &mut Connection) -> Result<Option<i64>, StoreError> {
         let place = liveness::flush(connection, self.replica, self.number, &self.flying).await?;
         self.liveness.land(self.flying.drain(..).map(|(subject, _)| subject));
         Ok(place)

@@ -117,7 +117,8 @@ async fn exchange(
 ) -> Result<Answer, Trouble> {
     let line = match line {
         Some(line) => line,
-        None => open(dialer, trust, ask, &prepared.url).await?,
+        // seldom, and large: what is kept open does not carry its weight around
+        None => Box::pin(open(dialer, trust, ask, &prepared.url)).await?,
     };
     let request = prepared.request();
     let HttpLine { mut sender, mut driver, since, kept } = line;

@@ -17,7 +17,7 @@ use crate::{
     table::{Goal, Table, median},
 };
 
-const TARGETS: u64 = 6000;
+const TARGETS: u64 = 3000;
 const FEWER_TARGETS: u64 = 1000;
 const HOSTS: u64 = 24;
 const AT_ONCE: u64 = 1000;
