@@ -186,7 +186,7 @@ impl Entry {
     }
 }
 
-/// Puts a later sign over an earlier one, as `flush_liveness` does in the database.
+/// Puts a later sign over an earlier one, as `note_liveness` does in the database.
 fn merge(known: &mut Known, later: &Known) {
     known.last_seen = known.last_seen.max(later.last_seen);
     if later.last_check.is_some() && later.last_check >= known.last_check {
