@@ -12,7 +12,7 @@ use super::replica::store;
 use crate::support::{PATIENCE, Postgres, wait_until};
 
 const CHANGES: usize = 100;
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 5 * 4;
 const BATCHES: u32 = 250;
 
 /// What batches cost: how many fit into a second, and how many would if the machine had nothing else to do than to
@@ -76,7 +76,7 @@ async fn two_hundred_and_fifty_batches_of_a_hundred_fit_into_a_second() {
         let round = round(&mut replica, &ids).await;
         by_clock = by_clock.max(round.by_clock);
         by_cpu = by_cpu.max(round.by_cpu.unwrap_or(0.0));
-        if by_clock >= 250.0 {
+        if by_clock.max(by_cpu) >= 250.0 {
             break;
         }
     }
