@@ -12,7 +12,7 @@ use super::replica::store;
 use crate::support::{PATIENCE, Postgres, wait_until};
 
 const CHANGES: usize = 100;
-const ROUNDS: usize = 5 * 4;
+const ROUNDS: usize = 20;
 const BATCHES: u32 = 250;
 
 /// What batches cost: how many fit into a second, and how many would if the machine had nothing else to do than to
