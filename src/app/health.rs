@@ -59,8 +59,14 @@ impl App {
         seen: Seen,
         output: Option<Arc<str>>,
     ) -> Result<Written<Shown>, AppError> {
-        let report =
-            ReportHealth { id, about: about.clone(), seen, cause: Cause::Report, output: output.clone() };
+        let report = ReportHealth {
+            id,
+            about: about.clone(),
+            seen,
+            cause: Cause::Report,
+            output: output.clone(),
+            unless_heard: None,
+        };
         let at = self.now();
         let outcome = self.0.log.write(caller.clone(), Command::ReportHealth(report)).await?;
         if let (false, Some(Row::Instance(instance))) = (outcome.recalled, &outcome.row)
@@ -107,7 +113,8 @@ impl App {
     pub async fn tell(&self, verdict: Verdict) -> Result<(), AppError> {
         let Verdict { id, judged, seen, output } = verdict;
         let about = About::Judged(judged);
-        let report = ReportHealth { id, about: about.clone(), seen, cause: Cause::Check, output };
+        let report =
+            ReportHealth { id, about: about.clone(), seen, cause: Cause::Check, output, unless_heard: None };
         let outcome = self.0.log.write(Caller::checker(), Command::ReportHealth(report)).await?;
         match (&outcome.event, &outcome.row) {
             (Some(event), _) => tracing::info!(

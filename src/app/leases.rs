@@ -78,6 +78,9 @@ impl App {
             here.max(elsewhere).is_some_and(|end| end + hearsay <= now)
         };
         let commands = over.into_iter().filter(is_over).map(|lease| {
+            // what is heard between this look and the writing is made sure of there
+            let unless_heard =
+                TimeDelta::from_std(lease.ttl).ok().and_then(|ttl| (now - hearsay).checked_sub_signed(ttl));
             // as of the last word: silence is no result that would renew it
             if let Some(last) = self.0.liveness.known_of(&lease.subject()).last_check {
                 self.0.liveness.checked(lease.subject(), last, None, Some(SILENCE));
@@ -88,6 +91,7 @@ impl App {
                 seen: Seen::Lapsed,
                 cause: Cause::Check,
                 output: Some(SILENCE.into()),
+                unless_heard,
             };
             (Caller::checker(), Command::ReportHealth(report))
         });

@@ -9,6 +9,7 @@ mod doubt;
 mod hosts;
 mod leases;
 mod schedule;
+mod sweeper;
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -28,6 +29,7 @@ use doubt::{Doubt, Steps};
 use hosts::Hosts;
 pub use leases::Leases;
 use schedule::{Due, Schedule, TargetNo};
+pub use sweeper::Sweeper;
 
 /// Checks under way at once.
 const AT_ONCE: usize = 512;

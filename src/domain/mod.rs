@@ -18,6 +18,7 @@ pub mod overriding;
 pub mod ownership;
 pub mod policy;
 pub mod registry;
+pub mod removal;
 pub mod target;
 pub mod token;
 
@@ -33,4 +34,5 @@ pub use instance::{Checks, Instance, Judged, Metadata, ServiceType, Spec};
 pub use overriding::{Override, Overriding};
 pub use policy::{Access, Action, Policies, Resource, Rights, Rule};
 pub use registry::{Command, Precondition, Refusal, Row, RowKey, State, decide, evolve};
+pub use removal::{AtStake, Expire, Hearing};
 pub use token::{Digest, Token, TokenId, TokenName};

@@ -19,6 +19,7 @@ use super::{
     instance::{Instance, Judged, Spec},
     overriding::Override,
     policy::Policies,
+    removal::{self, Expire},
     token::{Digest, Token, TokenId, TokenName},
 };
 
@@ -28,6 +29,7 @@ pub enum Command {
     RegisterInstance(RegisterInstance),
     UpdateInstance(UpdateInstance),
     UnregisterInstance { id: InstanceId, precondition: Precondition },
+    Expire(Expire),
     ReportHealth(ReportHealth),
     SetOverride { id: InstanceId, overriding: Override, precondition: Precondition },
     EndOverride { id: InstanceId, precondition: Precondition },
@@ -44,6 +46,16 @@ impl Command {
         match self {
             Self::RegisterInstance(RegisterInstance { service, spec, .. })
             | Self::UpdateInstance(UpdateInstance { service, spec, .. }) => Some((service, spec)),
+            _ => None,
+        }
+    }
+
+    /// The check whose silence it rests on, and until when it must have lasted.
+    pub fn silence(&self) -> Option<(InstanceId, &CheckId, DateTime<Utc>)> {
+        match self {
+            Self::ReportHealth(ReportHealth { id, about: About::Judged(judged), unless_heard, .. }) => {
+                Some((*id, &judged.check.id, (*unless_heard)?))
+            }
             _ => None,
         }
     }
@@ -88,6 +100,8 @@ pub struct ReportHealth {
     pub seen: Seen,
     pub cause: Cause,
     pub output: Option<Arc<str>>,
+    /// It does not hold if the check was heard of after this.
+    pub unless_heard: Option<DateTime<Utc>>,
 }
 
 /// Which check of an instance a result is of.
@@ -153,6 +167,8 @@ pub enum Refusal {
     NoSuchConfig,
     #[error("there is no such token")]
     NoSuchToken,
+    #[error("what it rests on has been overtaken")]
+    Overtaken,
     #[error("the precondition does not hold")]
     PreconditionFailed { current: Option<Version> },
     #[error("'{field}' is part of the instance's identity and cannot be changed")]
@@ -199,6 +215,7 @@ pub fn decide(state: &impl State, command: &Command) -> Result<Option<Change>, R
         Command::RegisterInstance(command) => register(state, command),
         Command::UpdateInstance(command) => update(state, command),
         Command::UnregisterInstance { id, precondition } => unregister(state, *id, precondition),
+        Command::Expire(command) => removal::expire(state, command),
         Command::ReportHealth(command) => report_health(state, command),
         Command::SetOverride { id, overriding, precondition } => {
             change_override(state, *id, Some(overriding), precondition)

@@ -1,6 +1,6 @@
 //! Each command against each state that matters to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -111,6 +111,7 @@ fn report(of: u128, healthy: bool) -> Command {
         seen: if healthy { Seen::Passing } else { Seen::Failing },
         cause: Cause::Report,
         output: Some("because".into()),
+        unless_heard: None,
     })
 }
 
@@ -247,7 +248,14 @@ fn each_check_has_a_state_of_its_own() {
     registry.run(&register_command(1, Spec { checks: all_kinds(), ..spec("a", 80) })).unwrap();
     let about = |name: &str, seen| {
         let about = About::Check(CheckId::parse(name).unwrap());
-        Command::ReportHealth(ReportHealth { id: id(1), about, seen, cause: Cause::Report, output: None })
+        Command::ReportHealth(ReportHealth {
+            id: id(1),
+            about,
+            seen,
+            cause: Cause::Report,
+            output: None,
+            unless_heard: None,
+        })
     };
     let mut kind = |command| registry.run(&command).map(|change| change.map(|change| change.kind()));
     assert_eq!(kind(about("none", Seen::Passing)), Err(Refusal::NoSuchCheck));
@@ -293,7 +301,7 @@ fn a_verdict_on_a_target_that_has_moved_is_dropped() {
         let check = of.checks().first().unwrap().clone();
         let about = About::Judged(Judged { check, host: of.host.clone(), port: of.port });
         let (seen, cause, output) = (Seen::Failing, Cause::Check, None);
-        Command::ReportHealth(ReportHealth { id: id(1), about, seen, cause, output })
+        Command::ReportHealth(ReportHealth { id: id(1), about, seen, cause, output, unless_heard: None })
     };
     assert_eq!(registry.run(&verdict(&spec("old", 80))), Ok(None));
     assert!(registry.run(&verdict(&spec("a", 80))).unwrap().is_some());
@@ -379,4 +387,64 @@ fn a_token_is_made_and_revoked_once() {
     assert!(matches!(registry.run(&revoke), Ok(Some(Change::TokenRevoked { version: 2, .. }))));
     assert_eq!(registry.rows.0.len(), 0);
     assert_eq!(registry.run(&revoke), Err(Refusal::NoSuchToken));
+}
+
+#[test]
+fn who_was_ill_for_too_long_is_removed_as_found() {
+    let mut registry = Registry::default();
+    let expire = |of, version| Command::Expire(Expire { id: id(of), version, pass: 1 });
+    assert_eq!(registry.run(&expire(1, 1)), Err(Refusal::NoSuchInstance));
+    registry.run(&register_command(1, spec("a", 1))).unwrap();
+    registry.run(&report(1, false)).unwrap();
+    assert_eq!(registry.run(&expire(1, 1)), Err(Refusal::PreconditionFailed { current: Some(2) }));
+    assert!(matches!(registry.run(&expire(1, 2)), Ok(Some(Change::Unregistered { version: 3, .. }))));
+    assert_eq!(registry.run(&expire(1, 2)), Err(Refusal::NoSuchInstance));
+}
+
+/// Whatever is said of it, by whomever, and however often its like registers again.
+#[test]
+fn who_was_removed_never_comes_back() {
+    use proptest::prelude::*;
+    let step = (0_u8..9, 1_u128..5, 1_i64..6);
+    let steps = proptest::collection::vec(step, 200);
+    let config = ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() };
+    let removals = std::cell::Cell::new(0_u64);
+    proptest!(config, |(steps in steps)| {
+        let mut registry = Registry::default();
+        let (mut fresh, mut gone) = (100_u128, BTreeSet::new());
+        // who is at each of four addresses, or was there last
+        let mut at_address = BTreeMap::new();
+        for (what, address, version) in steps {
+            let port = u16::try_from(address).unwrap();
+            let of = at_address.get(&port).copied().unwrap_or(1);
+            let command = match what {
+                0 | 1 => {
+                    fresh += 1;
+                    register_command(fresh, spec("a", port))
+                }
+                2 => Command::UnregisterInstance { id: id(of), precondition: Precondition::None },
+                3 => Command::Expire(Expire { id: id(of), version, pass: 1 }),
+                4 => Command::EndOverride { id: id(of), precondition: Precondition::None },
+                5 => Command::RaiseAlert { id: id(of), load: 0.9, now: at(1_000_000) },
+                6 => report(of, false),
+                _ => report(of, true),
+            };
+            match registry.run(&command) {
+                Ok(Some(Change::Registered { id, .. })) => {
+                    prop_assert!(!gone.contains(&id));
+                    at_address.insert(port, id.0.as_u128());
+                }
+                Ok(Some(Change::Unregistered { id, .. })) => {
+                    removals.set(removals.get() + 1);
+                    gone.insert(id);
+                }
+                Ok(Some(change)) => prop_assert!(!gone.contains(&change.instance().unwrap())),
+                Ok(None) | Err(_) => {}
+            }
+            for id in &gone {
+                prop_assert!(registry.rows.instance(*id).is_none());
+            }
+        }
+    });
+    assert!(removals.get() > 1000, "{removals:?}");
 }

@@ -62,6 +62,11 @@ impl Caller {
         Self::itself("upkeep")
     }
 
+    /// rollcall itself, removing who was ill for too long.
+    pub fn sweeper() -> Self {
+        Self::itself("sweeper")
+    }
+
     fn itself(part: &str) -> Self {
         let (actor, origin, rights) = (part.into(), part.into(), Rights::All);
         Self { actor, origin, request_id: None, idempotency: None, rights }

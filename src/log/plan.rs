@@ -4,30 +4,29 @@
 //! group, which is written as a whole or not at all. A command that rests on a row which another group of the batch
 //! changes waits for the next batch: a group must not depend on another's fate.
 
-use std::{
-    cell::RefCell,
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-};
+mod overlay;
+
+use std::{collections::BTreeSet, sync::Arc};
 
 use chrono::{DateTime, Utc};
-use foldhash::fast::RandomState;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::{Caller, repeat::Answer};
 use crate::{
     domain::{
-        Change, Command, ConfigEntry, ConfigKey, Event, Instance, InstanceId, Key, Refusal, Revision, Row,
-        RowKey, ServiceName, Spec, State, Token, TokenId, Version, decide, evolve,
-        registry::RegisterInstance,
+        Change, CheckId, Command, Event, Expire, Key, Refusal, Revision, Row, RowKey, Spec, State, decide,
+        evolve, registry::RegisterInstance,
     },
     store::{
         Batch, Cursor,
-        append::{ConfigChange, Guard, InstanceChange, KeptAnswer, NewEvent, TokenChange},
+        append::{
+            ConfigChange, Guard, InstanceChange, KeptAnswer, NewEvent, Silence, SweepPass, TokenChange,
+        },
     },
     view::Snapshot,
 };
+use overlay::{Overlay, Rest, Touched};
 
 /// What became of a command.
 #[derive(Clone, Debug)]
@@ -101,103 +100,6 @@ pub(super) fn plan<'a>(
     Plan { batch: planner.into_batch(cursor.clone()), verdicts }
 }
 
-/// Something a decision can rest on.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Rest {
-    Row(RowKey),
-    /// Which instance, if any, has this identity.
-    Identity(ServiceName, Key),
-}
-
-/// A row that the batch changes.
-struct Touched {
-    group: i32,
-    before: Version,
-    row: Option<Row>,
-    /// The specification in the row as JSON, where it is at hand.
-    spec_text: Option<Arc<RawValue>>,
-    last_event: i32,
-}
-
-/// The state as the commands so far leave it, noting what each decision rests on.
-struct Overlay<'a> {
-    base: &'a Snapshot,
-    touched: HashMap<RowKey, Touched, RandomState>,
-    identities: HashMap<(ServiceName, Key), (i32, Option<InstanceId>), RandomState>,
-    /// Few: each once.
-    rests: RefCell<Vec<Rest>>,
-}
-
-impl Overlay<'_> {
-    fn rest_on(&self, rest: Rest) {
-        let mut rests = self.rests.borrow_mut();
-        if !rests.contains(&rest) {
-            rests.push(rest);
-        }
-    }
-
-    fn row(&self, key: &RowKey) -> Option<Row> {
-        self.rest_on(Rest::Row(key.clone()));
-        match self.touched.get(key) {
-            Some(touched) => touched.row.clone(),
-            None => self.base_row(key),
-        }
-    }
-
-    fn base_row(&self, key: &RowKey) -> Option<Row> {
-        match key {
-            RowKey::Instance(id) => State::instance(self.base, *id).map(Row::Instance),
-            RowKey::Config(key) => State::config(self.base, key).map(Row::Config),
-            RowKey::Token(id) => State::token(self.base, *id).map(Row::Token),
-        }
-    }
-
-    /// The groups that the last decision rests on.
-    fn owners(&self) -> BTreeSet<i32> {
-        let group = |rest: &Rest| match rest {
-            Rest::Row(key) => self.touched.get(key).map(|touched| touched.group),
-            Rest::Identity(service, key) => {
-                self.identities.get(&(service.clone(), key.clone())).map(|(group, _)| *group)
-            }
-        };
-        self.rests.borrow().iter().filter_map(group).collect()
-    }
-}
-
-impl State for Overlay<'_> {
-    fn instance(&self, id: InstanceId) -> Option<Arc<Instance>> {
-        match self.row(&RowKey::Instance(id)) {
-            Some(Row::Instance(instance)) => Some(instance),
-            _ => None,
-        }
-    }
-
-    fn instance_at(&self, service: &ServiceName, key: &Key) -> Option<Arc<Instance>> {
-        let identity = (service.clone(), key.clone());
-        let known = self.identities.get(&identity);
-        self.rest_on(Rest::Identity(identity.0, identity.1));
-        let id = match known {
-            Some((_, id)) => *id,
-            None => self.base.instance_at(service, key).map(|instance| instance.id),
-        };
-        self.instance(id?)
-    }
-
-    fn config(&self, key: &ConfigKey) -> Option<Arc<ConfigEntry>> {
-        match self.row(&RowKey::Config(key.clone())) {
-            Some(Row::Config(entry)) => Some(entry),
-            _ => None,
-        }
-    }
-
-    fn token(&self, id: TokenId) -> Option<Arc<Token>> {
-        match self.row(&RowKey::Token(id)) {
-            Some(Row::Token(token)) => Some(token),
-            _ => None,
-        }
-    }
-}
-
 struct Planner<'a> {
     overlay: Overlay<'a>,
     /// What the commands rest on that wait for the next batch: whoever rests on the same comes after them.
@@ -206,37 +108,41 @@ struct Planner<'a> {
     groups: i32,
     events: Vec<NewEvent>,
     guards: Vec<Guard>,
+    silences: Vec<Silence>,
     keys: Vec<KeptAnswer>,
 }
 
 impl<'a> Planner<'a> {
     fn new(base: &'a Snapshot, now: DateTime<Utc>) -> Self {
-        let overlay = Overlay {
-            base,
-            touched: HashMap::default(),
-            identities: HashMap::default(),
-            rests: RefCell::default(),
-        };
         Self {
-            overlay,
+            overlay: Overlay::new(base),
             deferred: BTreeSet::new(),
             now,
             groups: 0,
             events: Vec::new(),
             guards: Vec::new(),
+            silences: Vec::new(),
             keys: Vec::new(),
         }
     }
 
     fn decide(&mut self, order: Order<'_>) -> Verdict {
         let Order { command, caller, .. } = order;
-        self.overlay.rests.borrow_mut().clear();
+        self.overlay.begin();
+        if let Command::Expire(_) = command {
+            self.overlay.rest_on(Rest::Sweep);
+        }
         let decision = decide(&self.overlay, command);
         let mut owners = self.overlay.owners().into_iter();
         let owner = owners.next();
-        let overtakes = self.overlay.rests.borrow().iter().any(|rest| self.deferred.contains(rest));
-        if overtakes || owners.next().is_some() || self.ends_a_new_row(&decision) || self.repeats(caller) {
-            self.deferred.extend(self.overlay.rests.borrow().iter().cloned());
+        let overtakes = self.overlay.rests().iter().any(|rest| self.deferred.contains(rest));
+        if overtakes
+            || owners.next().is_some()
+            || self.ends_a_new_row(&decision)
+            || self.repeats(caller)
+            || self.is_of_another_pass(command)
+        {
+            self.deferred.extend(self.overlay.rests().iter().cloned());
             if let Command::RegisterInstance(RegisterInstance { new_id, .. }) = command {
                 self.deferred.insert(Rest::Row(RowKey::Instance(*new_id)));
             }
@@ -284,6 +190,11 @@ impl<'a> Planner<'a> {
         self.overlay.touched.get(&change.row()).is_some_and(|touched| touched.before == 0)
     }
 
+    fn is_of_another_pass(&self, command: &Command) -> bool {
+        let Command::Expire(Expire { pass, .. }) = command else { return false };
+        self.overlay.sweep.is_some_and(|sweep| sweep.pass != *pass)
+    }
+
     /// Whether a request under the same key is part of this batch already.
     fn repeats(&self, caller: &Caller) -> bool {
         caller.idempotency.as_ref().is_some_and(|own| self.keys.iter().any(|kept| kept.key == own.key))
@@ -302,6 +213,7 @@ impl<'a> Planner<'a> {
             Command::UpdateInstance(command) => self.overlay.row(&RowKey::Instance(command.id)),
             Command::ReportHealth(command) => self.overlay.row(&RowKey::Instance(command.id)),
             Command::UnregisterInstance { id, .. }
+            | Command::Expire(Expire { id, .. })
             | Command::SetOverride { id, .. }
             | Command::EndOverride { id, .. }
             | Command::RaiseAlert { id, .. } => self.overlay.row(&RowKey::Instance(*id)),
@@ -361,6 +273,16 @@ impl<'a> Planner<'a> {
         let row = evolve(old.as_ref(), &event);
         self.note_identity(group, &event.change);
         self.guard_what_was_read(group, Some(&key));
+        if let Command::Expire(Expire { pass, .. }) = command {
+            self.overlay.sweep = Some(SweepPass { group, pass: *pass });
+        }
+        let silence = |(instance, check, until): (_, &CheckId, _)| Silence {
+            group,
+            instance,
+            check: check.clone(),
+            until,
+        };
+        self.silences.extend(command.silence().map(silence));
         let before = old.as_ref().map_or(0, Row::version);
         let created = match &old {
             Some(Row::Config(entry)) => entry.content.is_none(),
@@ -414,7 +336,7 @@ impl<'a> Planner<'a> {
     /// Rows that the decision rests on and does not change are guarded by their versions. That an identity is free
     /// needs no guard: the table has it once.
     fn guard_what_was_read(&mut self, group: i32, changed: Option<&RowKey>) {
-        for rest in self.overlay.rests.borrow().iter() {
+        for rest in self.overlay.rests().iter() {
             let Rest::Row(key) = rest else { continue };
             if Some(key) == changed || self.overlay.touched.contains_key(key) {
                 continue;
@@ -464,6 +386,8 @@ impl<'a> Planner<'a> {
             configs,
             tokens,
             guards: self.guards,
+            silences: self.silences,
+            sweep: self.overlay.sweep,
             events: self.events,
             keys: self.keys,
         })

@@ -4,7 +4,9 @@ use uuid::Uuid;
 
 use super::*;
 use crate::domain::{
-    Cause, Checks, Content, Environment, Host, Precondition, Seen, ServiceType, Spec,
+    Cause, Check, Checks, ConfigKey, Content, Environment, Host, InstanceId, Judged, Precondition, Seen,
+    ServiceName, ServiceType, Version,
+    check::Ask,
     registry::{About, RegisterInstance, ReportHealth},
 };
 use crate::{
@@ -53,6 +55,7 @@ fn report(n: u128, healthy: bool) -> Command {
         seen: if healthy { Seen::Passing } else { Seen::Failing },
         cause: Cause::Report,
         output: None,
+        unless_heard: None,
     })
 }
 
@@ -219,4 +222,62 @@ fn a_configuration_remembers_when_it_was_made() {
     assert_eq!(version(answers[1].as_ref()), Some(2));
     let entry = after.configs().values().next().unwrap();
     assert_eq!((entry.version, entry.revision, &*entry.actor), (2, 2, "me"));
+}
+
+fn expire(n: u128, version: Version, pass: i64) -> Command {
+    Command::Expire(Expire { id: id(n), version, pass })
+}
+
+#[test]
+fn removals_of_one_pass_make_one_group_and_another_pass_waits() {
+    let (_, base) = run(&Snapshot::default(), &[register(1, 80, 1), register(2, 81, 1), register(3, 82, 1)]);
+    let commands = [expire(1, 1, 5), report(2, false), expire(2, 1, 5), expire(3, 1, 5), expire(3, 1, 6)];
+    let plan = plan_all(&base, &commands);
+    // the second was changed by another group of the batch
+    assert_eq!(groups(&plan), [Some(1), Some(2), None, None, None]);
+    let batch = plan.batch.unwrap();
+    assert_eq!(batch.sweep.map(|sweep| (sweep.group, sweep.pass)), Some((1, 5)));
+
+    let plan = plan_all(&base, &[expire(1, 1, 5), expire(2, 9, 5), expire(3, 1, 5), expire(3, 1, 6)]);
+    assert_eq!(groups(&plan), [Some(1), Some(1), Some(1), None]);
+    let batch = plan.batch.as_ref().unwrap();
+    assert_eq!((batch.events.len(), batch.instances.len()), (2, 2));
+    assert!(batch.instances.iter().all(|change| change.group == 1 && change.row.is_none()));
+    let (answers, after) = run(&base, &[expire(1, 1, 5), expire(2, 9, 5), expire(3, 1, 5)]);
+    let refusal = answers[1].as_ref().unwrap().as_ref().unwrap_err();
+    assert_eq!(refusal, &Refusal::PreconditionFailed { current: Some(1) });
+    assert_eq!(after.instances().len(), 1);
+}
+
+#[test]
+fn a_lapse_takes_along_since_when_nothing_must_have_been_heard() {
+    let ttl = |id: &str| {
+        let ask = Ask::Ttl { ttl: std::time::Duration::from_secs(1) };
+        Check::new(CheckId::parse(id).unwrap(), ask)
+    };
+    let Command::RegisterInstance(mut registration) = register(1, 80, 1) else { panic!("a registration") };
+    let spec = Spec { checks: Checks::listed(vec![ttl("one")]), ..(*registration.spec).clone() };
+    registration.spec = Arc::new(spec);
+    let (_, base) = run(&Snapshot::default(), &[Command::RegisterInstance(registration)]);
+    let lapse = |check, unless_heard| {
+        Command::ReportHealth(ReportHealth {
+            id: id(1),
+            about: About::Judged(Judged {
+                check: Arc::new(ttl(check)),
+                host: Host::parse("a").unwrap(),
+                port: 80,
+            }),
+            seen: Seen::Lapsed,
+            cause: Cause::Check,
+            output: None,
+            unless_heard,
+        })
+    };
+    let silences = |command: Command| {
+        let batch = plan_all(&base, &[command]).batch;
+        batch.map(|batch| batch.silences.iter().map(|silence| (silence.group, silence.until)).collect())
+    };
+    assert_eq!(silences(lapse("one", Some(now()))), Some(vec![(1, now())]));
+    assert_eq!(silences(lapse("one", None)), Some(vec![]));
+    assert_eq!(silences(lapse("gone", Some(now()))), None);
 }

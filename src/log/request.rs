@@ -47,6 +47,11 @@ impl Pending {
         self.spec_text.as_ref().map_or(content, |text| text.get().len())
     }
 
+    /// Whether it is about somebody of whom nothing, or nothing good, was heard.
+    pub fn rests_on_silence(&self) -> bool {
+        matches!(self.command, Command::Expire(_)) || self.command.silence().is_some()
+    }
+
     /// For the writer, again before each attempt: whether the command is still wanted. From then on its caller does not
     /// know what becomes of it.
     pub fn take(&self) -> bool {

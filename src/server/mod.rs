@@ -22,7 +22,7 @@ use tasks::Tasks;
 pub use crate::auth::{TlsError, towards_itself};
 use crate::{
     app::{App, Asking, loads},
-    checker::{Checker, Leases},
+    checker::{Checker, Leases, Sweeper},
     doors::{
         kit::{Admission, security::Security},
         native::{Front, Terms},
@@ -139,6 +139,7 @@ impl Server {
             let task = Checker::new(app.clone(), probes);
             checker.spawn("checker", task.run(checker.stop()));
             checker.spawn("leases", Leases::new(app.clone()).run(checker.stop()));
+            checker.spawn("sweeper", Sweeper::new(app.clone()).run(checker.stop()));
         }
         let (tls, secured) = (credentials.tls.clone(), credentials.tls.is_some());
         let terms = Terms {

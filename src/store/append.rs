@@ -11,12 +11,16 @@ use sqlx::{PgConnection, error::DatabaseError};
 use uuid::Uuid;
 
 use super::{
-    columns::{ConfigColumns, EventColumns, GuardColumns, InstanceColumns, KeyColumns, TokenColumns},
+    columns::{
+        ConfigColumns, EventColumns, GuardColumns, InstanceColumns, KeyColumns, SilenceColumns, TokenColumns,
+    },
     error::StoreError,
     lane::{STATEMENT_WITHIN, bounded},
     poll::Cursor,
 };
-use crate::domain::{Change, ConfigEntry, Instance, InstanceId, Revision, RowKey, Token, TokenId, Version};
+use crate::domain::{
+    Change, CheckId, ConfigEntry, Instance, InstanceId, Revision, RowKey, Token, TokenId, Version,
+};
 
 /// Who writes: a replica, and the generation that its connection was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +41,8 @@ pub struct Batch {
     pub configs: Vec<ConfigChange>,
     pub tokens: Vec<TokenChange>,
     pub guards: Vec<Guard>,
+    pub silences: Vec<Silence>,
+    pub sweep: Option<SweepPass>,
     pub events: Vec<NewEvent>,
     pub keys: Vec<KeptAnswer>,
 }
@@ -94,6 +100,22 @@ pub struct Guard {
     pub version: Version,
 }
 
+/// That a check was not heard of after a time.
+#[derive(Clone, Debug)]
+pub struct Silence {
+    pub group: i32,
+    pub instance: InstanceId,
+    pub check: CheckId,
+    pub until: DateTime<Utc>,
+}
+
+/// The group that removes what is ill, and the pass that it is.
+#[derive(Clone, Copy, Debug)]
+pub struct SweepPass {
+    pub group: i32,
+    pub pass: i64,
+}
+
 #[derive(Clone, Debug)]
 pub struct NewEvent {
     pub group: i32,
@@ -111,6 +133,8 @@ pub enum GroupOutcome {
     Conflict,
     /// A row that the group changes is locked by somebody who does not write through the log.
     Busy,
+    /// Somebody was heard of whose silence it rests on, or another pass has removed what was ill meanwhile.
+    Overtaken,
 }
 
 #[derive(Debug)]
@@ -204,6 +228,7 @@ async fn send(
     let events = EventColumns::of(&batch.events);
     let keys = KeyColumns::of(&batch.keys);
     let tokens = TokenColumns::of(&batch.tokens);
+    let silences = SilenceColumns::of(&batch.silences);
     let row = bounded(
         APPEND_WITHIN,
         sqlx::query!(
@@ -215,7 +240,8 @@ async fn send(
               $34, $35, $36, $37,
               $38, $39, $40, $41, $42, $43, $44, $45,
               $46, $47, $48, $49, $50, $51,
-              $52, $53, $54, $55, $56, $57, $58, $59, $60, $61, $62)
+              $52, $53, $54, $55, $56, $57, $58, $59, $60, $61, $62,
+              $63, $64, $65, $66, $67, $68)
             "#,
             batch.id,
             writer.replica,
@@ -279,6 +305,12 @@ async fn send(
             &tokens.expires as &[Option<DateTime<Utc>>],
             &tokens.actor as &[&str],
             careful,
+            &silences.group,
+            &silences.instance,
+            &silences.check as &[&str],
+            &silences.until,
+            batch.sweep.map(|sweep| sweep.group),
+            batch.sweep.map(|sweep| sweep.pass),
         )
         .fetch_one(connection),
     )
@@ -305,6 +337,7 @@ fn outcome(number: i16) -> GroupOutcome {
     match number {
         0 => GroupOutcome::Written,
         2 => GroupOutcome::Busy,
+        3 => GroupOutcome::Overtaken,
         _ => GroupOutcome::Conflict,
     }
 }

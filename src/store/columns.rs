@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::{
-    append::{ConfigChange, Guard, InstanceChange, KeptAnswer, NewEvent, TokenChange},
+    append::{ConfigChange, Guard, InstanceChange, KeptAnswer, NewEvent, Silence, TokenChange},
     state::StateText,
 };
 use crate::domain::{Content, Instance, RowKey, ServiceName};
@@ -130,6 +130,27 @@ impl GuardColumns {
             columns.table.push(table);
             columns.id.push(id);
             columns.version.push(guard.version);
+        }
+        columns
+    }
+}
+
+#[derive(Default)]
+pub struct SilenceColumns<'a> {
+    pub group: Vec<i32>,
+    pub instance: Vec<Uuid>,
+    pub check: Vec<&'a str>,
+    pub until: Vec<DateTime<Utc>>,
+}
+
+impl<'a> SilenceColumns<'a> {
+    pub fn of(silences: &'a [Silence]) -> Self {
+        let mut columns = Self::default();
+        for Silence { group, instance, check, until } in silences {
+            columns.group.push(*group);
+            columns.instance.push(instance.0);
+            columns.check.push(check.as_str());
+            columns.until.push(*until);
         }
         columns
     }

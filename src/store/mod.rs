@@ -20,6 +20,7 @@ pub mod poll;
 pub mod private;
 pub mod replicas;
 mod state;
+pub mod sweep;
 
 pub use append::{Appended, Batch, GroupOutcome};
 pub use connect::Database;

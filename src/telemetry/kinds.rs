@@ -155,15 +155,18 @@ pub enum Guard {
     Suspicion,
     /// It may not have heard what instances said: nothing lapses.
     Leases,
+    /// Too many would go at once, or nobody knows who is well again: what is ill for too long is not removed.
+    Removals,
 }
 
 impl Guard {
-    pub const ALL: [Self; 2] = [Self::Suspicion, Self::Leases];
+    pub const ALL: [Self; 3] = [Self::Suspicion, Self::Leases, Self::Removals];
 
     pub fn label(self) -> &'static str {
         match self {
             Self::Suspicion => "suspicion",
             Self::Leases => "leases",
+            Self::Removals => "removals",
         }
     }
 }

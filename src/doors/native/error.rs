@@ -51,6 +51,7 @@ impl From<Refusal> for Problem {
         let detail = refusal.to_string();
         match refusal {
             Refusal::NoSuchInstance => Self::new(StatusCode::NOT_FOUND, "no_such_instance", detail),
+            Refusal::Overtaken => Self::new(StatusCode::CONFLICT, "conflict", detail),
             Refusal::NoSuchCheck => Self::new(StatusCode::NOT_FOUND, "no_such_check", detail),
             Refusal::NoSuchConfig => Self::new(StatusCode::NOT_FOUND, "no_such_config", detail),
             Refusal::NoSuchToken => Self::new(StatusCode::NOT_FOUND, "no_such_token", detail),

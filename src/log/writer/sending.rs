@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{Trouble, Writer, ahead::Ahead};
 use crate::{
-    domain::Event,
+    domain::{Event, Refusal},
     log::{
         ANSWER_WITHIN, Pending, WriteError,
         plan::Draft,
@@ -107,8 +107,12 @@ impl Writer {
                 GroupOutcome::Written => {
                     pending.reply(settlement.answer(answer, batch).map_err(WriteError::Refused));
                 }
-                GroupOutcome::Conflict => lost.push(pending),
                 GroupOutcome::Busy => self.rest(pending),
+                GroupOutcome::Overtaken if pending.rests_on_silence() => {
+                    pending.reply(Err(WriteError::Refused(Refusal::Overtaken)));
+                }
+                // what met one that was overtaken in its group is decided anew without it
+                GroupOutcome::Conflict | GroupOutcome::Overtaken => lost.push(pending),
             }
         }
         self.count_try(lost);

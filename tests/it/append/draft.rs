@@ -7,15 +7,16 @@ use rollcall::clock;
 use rollcall::domain::event::HealthChanged;
 use rollcall::domain::target::Endpoint;
 use rollcall::domain::{
-    Cause, Change, CheckState, Checks, ConfigEntry, ConfigKey, Content, Digest, Environment, Event, Health,
-    Host, Instance, InstanceId, Key, Metadata, Policies, Row, RowKey, ServiceName, ServiceType, Spec, State,
-    Status, TokenId, TokenName, Version, evolve, registry::CreateToken,
+    Cause, Change, CheckId, CheckState, Checks, ConfigEntry, ConfigKey, Content, Digest, Environment, Event,
+    Health, Host, Instance, InstanceId, Key, Metadata, Policies, Row, RowKey, ServiceName, ServiceType, Spec,
+    State, Status, TokenId, TokenName, Version, evolve, registry::CreateToken,
 };
 use rollcall::store::append::{
-    Batch, ConfigChange, Guard, InstanceChange, KeptAnswer, NewEvent, TokenChange,
+    Batch, ConfigChange, Guard, InstanceChange, KeptAnswer, NewEvent, Silence, SweepPass, TokenChange,
 };
 use rollcall::store::poll::Cursor;
 use rollcall::view::Snapshot;
+use sqlx::types::chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 pub struct Draft {
@@ -42,6 +43,8 @@ impl Draft {
             configs: Vec::new(),
             tokens: Vec::new(),
             guards: Vec::new(),
+            silences: Vec::new(),
+            sweep: None,
             events: Vec::new(),
             keys: Vec::new(),
         };
@@ -56,6 +59,18 @@ impl Draft {
 
     pub fn guard(&mut self, row: RowKey, version: Version) -> &mut Self {
         self.batch.guards.push(Guard { group: self.batch.groups, row, version });
+        self
+    }
+
+    /// The group removes what is ill, as this pass.
+    pub fn sweep(&mut self, pass: i64) -> &mut Self {
+        self.batch.sweep = Some(SweepPass { group: self.batch.groups, pass });
+        self
+    }
+
+    /// The group rests on the silence of a check.
+    pub fn silence(&mut self, instance: InstanceId, check: CheckId, until: DateTime<Utc>) -> &mut Self {
+        self.batch.silences.push(Silence { group: self.batch.groups, instance, check, until });
         self
     }
 

@@ -74,10 +74,11 @@ async fn a_login_of_the_name_of_the_schema_can_migrate_further() {
     // as if the last one had not been there yet
     execute(
         &url,
-        "alter table rollcall.replicas drop column suspicious; \
-         drop function rollcall.stay(uuid, boolean, boolean); \
-         drop function rollcall.note_liveness( \
-           uuid, bigint, uuid[], text[], timestamptz[], timestamptz[], real[], text[], real[], bigint[], integer[]); \
+        "drop table rollcall.sweep; drop function rollcall.look_around(); \
+         do $$ begin execute ( \
+           select 'drop function ' || p.oid::regprocedure from pg_proc p \
+           where p.pronamespace = 'rollcall'::regnamespace and p.proname = 'append' and p.pronargs = 68); \
+         end $$; \
          delete from public._sqlx_migrations where version = (select max(version) from public._sqlx_migrations)",
     )
     .await;

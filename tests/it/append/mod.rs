@@ -14,6 +14,7 @@ mod order;
 mod partitions;
 mod plans;
 mod privileges;
+mod removals;
 mod replica;
 mod resending;
 mod strangers;

@@ -6,6 +6,7 @@ mod history;
 mod http;
 mod listed;
 mod overrides;
+mod removals;
 mod scripts;
 mod sharing;
 mod suspicion;

@@ -58,6 +58,7 @@ fn report(n: u128) -> Command {
         seen: Seen::Passing,
         cause: Cause::Report,
         output: None,
+        unless_heard: None,
     })
 }
 

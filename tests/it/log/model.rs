@@ -126,6 +126,7 @@ impl Model {
                     seen,
                     cause: Cause::Report,
                     output: None,
+                    unless_heard: None,
                 };
                 (Command::ReportHealth(report), self.report(of, healthy))
             }
