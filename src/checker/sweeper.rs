@@ -20,8 +20,7 @@ const EVERY: Duration = Duration::from_secs(1);
 const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(5);
 const BETWEEN_PASSES: TimeDelta = TimeDelta::seconds(5);
 
-const TOO_MANY: &str =
-    "more than 55 % of the instances that could be removed are due at once, so none is removed";
+const TOO_MANY: &str = "more than 55 % of the instances that could be removed are ill at once, so none is";
 const IN_TURN: &str = "more instances are due than may be removed at once, so they are removed bit by bit";
 const DEAF: &str = "the database, or another replica, is not heard of, so nobody knows who is well again";
 
@@ -72,7 +71,8 @@ impl Sweeper {
         let row = self.app.look_around().await?;
         self.looked = Some((Instant::now(), row));
         let due = self.due(&row, here_since, now);
-        let Some(most) = allowance(due.len(), self.at_stake.len()) else {
+        let ill = self.at_stake.values().filter(|at_stake| at_stake.is_ill()).count();
+        let Some(most) = allowance(due.len(), ill, self.at_stake.len()) else {
             self.hold(due.len(), TOO_MANY);
             return Ok(());
         };

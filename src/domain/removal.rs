@@ -17,16 +17,16 @@ use super::{
 
 /// Of fewer than these it means nothing that most are due at once.
 const ENOUGH_TO_DOUBT: usize = 20;
-/// Where more of those at stake are due at once, it is not they who are to blame.
-const MOST_DUE_PERCENT: usize = 55;
+/// Where more of those at stake are ill at once, it is not they who are to blame.
+const MOST_ILL_PERCENT: usize = 55;
 const MOST_AT_ONCE_PERCENT: usize = 15;
 /// They are written in one group.
 const MOST_AT_ONCE: usize = 500;
 
-/// How many of those that are due a pass may remove. None where so many are due that none may go. At stake are all that
-/// could ever be due.
-pub fn allowance(due: usize, at_stake: usize) -> Option<usize> {
-    if at_stake >= ENOUGH_TO_DOUBT && due * 100 > at_stake * MOST_DUE_PERCENT {
+/// How many of those that are due a pass may remove. None where so many are ill that none may go: those of them that are
+/// not due yet will be in a moment. At stake are all that could ever be due.
+pub fn allowance(due: usize, ill: usize, at_stake: usize) -> Option<usize> {
+    if at_stake >= ENOUGH_TO_DOUBT && ill * 100 > at_stake * MOST_ILL_PERCENT {
         return None;
     }
     Some((at_stake * MOST_AT_ONCE_PERCENT / 100).clamp(1, MOST_AT_ONCE).min(due))
@@ -113,6 +113,10 @@ impl AtStake {
             is_overridden: instance.overridden.is_some(),
             ills: ills.collect(),
         })
+    }
+
+    pub fn is_ill(&self) -> bool {
+        !self.ills.is_empty()
     }
 
     /// Since when it should be gone.

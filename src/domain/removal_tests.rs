@@ -53,23 +53,24 @@ fn due(at_stake: &AtStake, hearing: &Hearing) -> Option<i64> {
 
 #[test]
 fn so_many_may_go_at_once() {
-    for (due, at_stake, expected) in [
-        (0, 0, Some(0)),
-        (0, 100, Some(0)),
-        (1, 1, Some(1)),
-        (5, 5, Some(1)),
-        (6, 6, Some(1)),
-        (19, 19, Some(2)),
-        (11, 20, Some(3)),
-        (12, 20, None),
-        (20, 20, None),
-        (2, 20, Some(2)),
-        (55, 100, Some(15)),
-        (56, 100, None),
-        (50_000, 100_000, Some(500)),
-        (55_001, 100_000, None),
+    for (due, ill, at_stake, expected) in [
+        (0, 0, 0, Some(0)),
+        (0, 55, 100, Some(0)),
+        (0, 56, 100, None),
+        (1, 1, 1, Some(1)),
+        (5, 5, 5, Some(1)),
+        (6, 6, 6, Some(1)),
+        (19, 19, 19, Some(2)),
+        (11, 11, 20, Some(3)),
+        (1, 12, 20, None),
+        (20, 20, 20, None),
+        (2, 2, 20, Some(2)),
+        (55, 55, 100, Some(15)),
+        (56, 56, 100, None),
+        (50_000, 55_000, 100_000, Some(500)),
+        (1, 55_001, 100_000, None),
     ] {
-        assert_eq!(allowance(due, at_stake), expected, "{due} of {at_stake}");
+        assert_eq!(allowance(due, ill, at_stake), expected, "{due} of {ill} of {at_stake}");
     }
 }
 

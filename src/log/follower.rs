@@ -59,9 +59,11 @@ pub struct Follower {
     anchors: Anchors,
     hint: Notify,
     started: Instant,
+    /// By this machine's clock, which is not asked again: it may be set while the replica runs.
+    started_at: DateTime<Utc>,
     /// Milliseconds after `started` at which the view was last known to be current, plus one; 0 = never.
     current_at: AtomicU64,
-    /// How far the database's clock is ahead of this machine's, in microseconds.
+    /// How far the database's clock is ahead of what has gone by here since the start, in microseconds.
     clock_ahead: AtomicI64,
     /// The latest time that was told, in microseconds.
     last_now: AtomicI64,
@@ -108,6 +110,7 @@ impl Follower {
             anchors,
             hint: Notify::new(),
             started: Instant::now(),
+            started_at: clock::now(),
             current_at: AtomicU64::new(0),
             clock_ahead: AtomicI64::new(0),
             last_now: AtomicI64::new(0),
@@ -134,16 +137,22 @@ impl Follower {
 
     /// The time by the database's clock. It does not go back.
     pub fn now(&self) -> DateTime<Utc> {
-        let now = clock::now() + TimeDelta::microseconds(self.clock_ahead.load(Ordering::Relaxed));
+        let now = self.time_here() + TimeDelta::microseconds(self.clock_ahead.load(Ordering::Relaxed));
         let micros = now.timestamp_micros();
         let last = self.last_now.fetch_max(micros, Ordering::Relaxed);
         DateTime::from_timestamp_micros(last.max(micros)).unwrap_or(now)
     }
 
+    /// What a clock would show here that was right at the start, or as wrong as then, and that nobody sets.
+    fn time_here(&self) -> DateTime<Utc> {
+        let gone_by = i64::try_from(self.started.elapsed().as_micros()).unwrap_or(i64::MAX);
+        self.started_at + TimeDelta::microseconds(gone_by)
+    }
+
     /// The database told its time at some moment of a poll that took `took`. What is believed already stays, unless
     /// it lies outside of that.
     fn compare_clocks(&self, told: DateTime<Utc>, took: Duration) {
-        let ahead = (told - clock::now()).num_microseconds().unwrap_or(0);
+        let ahead = (told - self.time_here()).num_microseconds().unwrap_or(0);
         let slack = i64::try_from(took.as_micros()).unwrap_or(i64::MAX);
         let believed = self.clock_ahead.load(Ordering::Relaxed);
         // the answer has been on its way for up to `took`: the truth is between `ahead` and that much more

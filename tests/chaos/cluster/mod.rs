@@ -6,6 +6,7 @@ pub mod postgres;
 mod replica;
 mod tools;
 mod wait;
+mod weather;
 
 use std::{
     os::unix::fs::PermissionsExt as _,
@@ -19,11 +20,14 @@ pub use folder::Folder;
 pub use postgres::{End, Postgres};
 pub use replica::Replica;
 pub use wait::wait_for;
+pub use weather::Weather;
 
 use self::tools::Tools;
 use crate::proxy::Proxy;
 
 pub const REPLICAS: usize = 3;
+/// In seconds.
+const HOUR: i64 = 3600;
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
 pub struct Cluster {
@@ -44,6 +48,8 @@ pub struct Needs {
     pub disk: Option<u64>,
     /// Another build of the server.
     pub binary: Option<String>,
+    /// The port of the targets, if the replicas are to ask for health. The clock of the first one is wrong then.
+    pub targets: Option<u16>,
 }
 
 impl Cluster {
@@ -67,14 +73,26 @@ impl Cluster {
         create_database(&database).await.map_err(|error| error.to_string())?;
         let mut cluster = Self { replicas: Vec::new(), proxies: Vec::new(), database, disk, no_disk, folder };
         let binary = needs.binary.clone().unwrap_or(env!("CARGO_BIN_EXE_rollcall").to_owned());
-        cluster.start_replicas(&PathBuf::from(binary)).await?;
+        cluster.start_replicas(&PathBuf::from(binary), needs.targets).await?;
         Ok(cluster)
     }
 
-    async fn start_replicas(&mut self, binary: &Path) -> Result<(), String> {
+    async fn start_replicas(&mut self, binary: &Path, targets: Option<u16>) -> Result<(), String> {
+        let library = match targets {
+            Some(port) => Some((Weather::library(self.folder.path())?, port)),
+            None => None,
+        };
         for number in 0..REPLICAS {
             let proxy = Proxy::start(self.database.socket_file()).await.map_err(|error| error.to_string())?;
             let mut replica = Replica::new(&self.folder, number, binary.to_owned(), proxy.port);
+            if let Some((library, port)) = &library {
+                let seconds = if number == 1 { -HOUR } else { HOUR };
+                let weather = Weather::new(library, self.folder.path(), number, seconds, *port);
+                if number == 0 {
+                    weather.skew();
+                }
+                replica.meet(weather);
+            }
             replica.start();
             self.proxies.push(proxy);
             self.replicas.push(replica);

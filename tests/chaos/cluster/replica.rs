@@ -15,6 +15,7 @@ use super::{
     folder::Folder,
     postgres::{DATABASE, SERVICE_ROLE},
     wait::wait_for,
+    weather::Weather,
 };
 
 pub struct Replica {
@@ -23,6 +24,7 @@ pub struct Replica {
     folder: Arc<Folder>,
     binary: PathBuf,
     database_port: u16,
+    weather: Option<Weather>,
     child: Option<Child>,
 }
 
@@ -30,7 +32,16 @@ impl Replica {
     /// A replica that reaches its database through a port on loopback. It is not started yet.
     pub fn new(folder: &Arc<Folder>, number: usize, binary: PathBuf, database_port: u16) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        Self { number, port, folder: Arc::clone(folder), binary, database_port, child: None }
+        Self { number, port, folder: Arc::clone(folder), binary, database_port, weather: None, child: None }
+    }
+
+    /// It asks for health, and meets this weather, from its next start on.
+    pub fn meet(&mut self, weather: Weather) {
+        self.weather = Some(weather);
+    }
+
+    pub fn weather(&self) -> &Weather {
+        self.weather.as_ref().expect("a replica that meets some weather")
     }
 
     pub fn base(&self) -> String {
@@ -72,7 +83,8 @@ impl Replica {
                 format!("postgres://{SERVICE_ROLE}@127.0.0.1:{}/{DATABASE}", self.database_port),
             )
             .env("ROLLCALL_LISTEN", format!("127.0.0.1:{}", self.port))
-            .env("ROLLCALL_CHECKER", "off")
+            .env("ROLLCALL_CHECKER", if self.weather.is_some() { "on" } else { "off" })
+            .envs(self.weather.iter().flat_map(Weather::settings))
             .env("ROLLCALL_LOG_FORMAT", "json")
             .env("ROLLCALL_LOG", "warn");
         let child = command.spawn().expect("the server can be started");

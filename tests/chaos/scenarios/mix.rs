@@ -24,7 +24,8 @@ const LONG: Duration = Duration::from_hours(3);
 pub async fn play(options: &Options, report: &mut Report) -> Result<(), String> {
     report.begin("mix");
     let disk = Some(if options.long { LARGE_DISK } else { DISK });
-    let mut cluster = Cluster::start(&Needs { disk, binary: options.binary.clone() }).await?;
+    let mut cluster =
+        Cluster::start(&Needs { disk, binary: options.binary.clone(), ..Needs::default() }).await?;
     let kinds = kinds(options, &cluster, report)?;
     let (clock, board) = (Clock::start(), Arc::new(Board::default()));
     let plan = Plan {

@@ -1,6 +1,7 @@
 //! The stories that are played, one after the other, each on a cluster of its own.
 
 mod freeze;
+mod health;
 mod late;
 mod mix;
 mod promotion;
@@ -26,6 +27,9 @@ pub async fn play(options: &Options, report: &mut Report) -> Result<(), String> 
     }
     if options.runs("silence") {
         silence::play(options, report).await?;
+    }
+    if options.runs("health") {
+        health::play(options, report).await?;
     }
     if options.runs("late") {
         late::play(options, report).await?;
