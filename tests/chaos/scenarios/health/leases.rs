@@ -105,7 +105,7 @@ pub async fn play(
     });
     let mut findings = Vec::new();
     match found.await {
-        Some(after) if after < plan.ttl - every => findings.push(format!("after {after:?} already")),
+        Some(after) if after + every < plan.ttl => findings.push(format!("after {after:?} already")),
         Some(after) => report.recovered("nothing is heard of many → all of them lapsed", after),
         None => findings.push(format!("{} of {silent} lapsed", fell_ill(cluster, NAMES).await?)),
     }
