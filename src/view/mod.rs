@@ -5,6 +5,7 @@
 
 mod ready;
 mod shelf;
+mod signpost;
 mod snapshot;
 mod tokens;
 

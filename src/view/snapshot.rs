@@ -9,11 +9,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use imbl::{GenericHashMap, OrdMap, ordmap::DiffItem, shared_ptr::DefaultSharedPtr};
+use imbl::{OrdMap, ordmap::DiffItem};
 
 use super::{
     ready::{Ready, Slot},
     shelf::{Shelf, fetch},
+    signpost::Signpost,
     tokens::Tokens,
 };
 use crate::domain::{
@@ -28,8 +29,8 @@ pub struct Snapshot {
     epoch: i32,
     revision: Revision,
     services: Shelf<Arc<ServiceView>>,
-    /// Where each service stands, by its name: one to look up, one in order.
-    numbers: Hashed<ServiceName, usize>,
+    /// Where each service stands, by its name: one to look most of them up, one of all in order.
+    signpost: Arc<Signpost>,
     names: OrdMap<ServiceName, usize>,
     /// In order: ids of new instances follow each other, so that many of them at once change the same few nodes.
     places: OrdMap<InstanceId, Place>,
@@ -40,9 +41,6 @@ pub struct Snapshot {
     /// The same in all snapshots that came from one load: in these, a service keeps its number.
     descent: Arc<()>,
 }
-
-/// For what is looked up all day: the usual hash would cost the better part of it.
-type Hashed<K, V> = GenericHashMap<K, V, foldhash::fast::RandomState, DefaultSharedPtr>;
 
 /// Where an instance is found.
 #[derive(Clone, Debug)]
@@ -67,11 +65,11 @@ pub enum Difference<'s> {
 #[derive(Debug)]
 #[repr(C)]
 pub struct ServiceView {
+    pub name: ServiceName,
     pub revision: Revision,
     /// Counts go on from one snapshot to the next.
     pub discoveries: Discoveries,
     ready: Ready,
-    pub name: ServiceName,
     pub instances: OrdMap<Key, Arc<Instance>>,
 }
 
@@ -276,21 +274,33 @@ impl Snapshot {
 
     /// Where the service of this name stands, which has a place from now on.
     fn number_of(&mut self, name: &ServiceName) -> usize {
-        if let Some(number) = self.numbers.get(name) {
-            return *number;
+        if let Some(number) = self.number(name.as_str()) {
+            return number;
         }
         let next = self.counts.next();
         let discoveries = std::mem::replace(&mut self.counts, next);
         let view = ServiceView::new(name.clone(), self.revision, discoveries);
         let number = self.services.push(Arc::new(view));
-        self.numbers.insert(name.clone(), number);
         self.names.insert(name.clone(), number);
+        if self.signpost.is_outgrown_by(self.services.len()) {
+            let names = (0..self.services.len())
+                .map(|at| self.services.get(at).map_or("", |view| view.name.as_str()));
+            self.signpost = Arc::new(Signpost::of(names));
+        }
         number
+    }
+
+    fn number(&self, name: &str) -> Option<usize> {
+        let is_there = |at| self.services.get(at).is_some_and(|view| view.name.as_str() == name);
+        match self.signpost.find(name, is_there) {
+            None if !self.signpost.knows_all(self.services.len()) => self.names.get(name).copied(),
+            found => found,
+        }
     }
 
     /// A service by name, an emptied one too.
     pub fn service(&self, name: &str) -> Option<&Arc<ServiceView>> {
-        self.services.get(*self.numbers.get(name)?)
+        self.services.get(self.number(name)?)
     }
 
     /// Lets a specification share what the instances of its service have in common, as it will when it is one of them.
