@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use rustix::process::Signal;
+use serde_json::json;
 use sqlx::{Connection, Executor};
 
 use crate::support::{Client, Database, Folder, PATIENCE, Process, TestApp, static_service, wait_until};
@@ -148,4 +149,47 @@ async fn connections_that_the_database_ends_are_made_anew() {
         .await;
     }
     assert_eq!(app.body("/api/v1/events").await["events"].as_array().unwrap().len(), 5);
+}
+
+/// What a replica heard in its last second it told nobody: the others must not take that for silence.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn heartbeats_that_died_with_their_replica_cost_nobody_his_lease() {
+    const TTL: Duration = Duration::from_secs(6);
+    let database = Database::fresh().await;
+    let folder = Arc::new(Folder::new());
+    let killed = Process::serve(&folder, &[("DATABASE_URL", &database.url())]).ready().await;
+    let other = TestApp::start_with(&database, |settings| settings.checker = true).await;
+    let mut paths = Vec::new();
+    for port in 1..=20 {
+        let mut service = static_service("renewed", port);
+        service["checks"] = json!([{"kind": "ttl", "ttl": "6s", "initial_status": "healthy"}]);
+        paths.push(other.path_of(&service).await);
+    }
+    let renewed_by = async |client: &Client| {
+        let renew = async |path: &String| client.post(&format!("{path}/heartbeat")).await;
+        for answer in join_all(paths.iter().map(renew)).await {
+            answer.answered(204);
+        }
+        tokio::time::Instant::now()
+    };
+    let told = renewed_by(&other).await;
+    tokio::time::sleep_until(told + TTL - Duration::from_secs(1)).await;
+    let untold = renewed_by(&killed).await;
+    killed.kill();
+    // in time for who heard the last one, and late for who knows only of the one before
+    tokio::time::sleep_until(untold + TTL - Duration::from_millis(300)).await;
+    renewed_by(&other).await;
+    wait_until(PATIENCE, "it is noticed that one is gone for good", async || {
+        renewed_by(&other).await;
+        (untold.elapsed() > Duration::from_secs(18)).then_some(())
+    })
+    .await;
+    let lapsed = other.body("/api/v1/events?kind=status_change").await;
+    assert_eq!(lapsed["events"], json!([]));
+    // and who is silent then is found
+    wait_until(PATIENCE, "they lapse in the end", async || {
+        let ill = other.array("/api/v1/services?status=unhealthy").await;
+        (ill.len() == paths.len()).then_some(())
+    })
+    .await;
 }
