@@ -101,6 +101,7 @@ impl Liveness {
     /// Forgets what came in about instances after they had gone.
     fn keep_only(&self, snapshot: &Snapshot) {
         for mut shard in self.each_shard() {
+            shard.plain.retain(|id, _| snapshot.has_instance(*id));
             shard.entries.retain(|subject, entry| {
                 let lives = || {
                     let instance = snapshot.find(subject.instance)?;
@@ -116,10 +117,11 @@ impl Liveness {
     }
 
     /// Moves at most `limit` fresh signs into a flush, in the order of their ids.
-    fn take_off(&self, limit: usize) -> Vec<(Subject, Known)> {
+    pub(super) fn take_off(&self, limit: usize) -> Vec<(Subject, Known)> {
         let mut flying = Vec::new();
         for mut shard in self.each_shard() {
             let shard = &mut *shard;
+            shard.gather();
             let room = limit - flying.len();
             let from = shard.dirty.len().saturating_sub(room);
             for subject in shard.dirty.drain(from..) {

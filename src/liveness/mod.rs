@@ -32,6 +32,11 @@ struct Shard {
     entries: HashMap<Subject, Entry, RandomState>,
     /// Those with something fresh.
     dirty: Vec<Subject>,
+    /// Instances of which nothing follows from a sign of life but that it is noted, and when they were heard of since the
+    /// last flush: apart from the entries, so that what is told all day leads into little memory.
+    plain: HashMap<InstanceId, Option<DateTime<Utc>>, RandomState>,
+    /// Those of them that were heard of.
+    plain_dirty: Vec<InstanceId>,
 }
 
 /// What is known of one subject. Each of the three is merged over the one before it.
@@ -43,8 +48,6 @@ struct Entry {
     flying: Option<Box<Known>>,
     /// Since that flush.
     fresh: Option<Box<Known>>,
-    /// Nothing follows from a sign of life of this instance but that it is noted.
-    is_plain: bool,
 }
 
 impl Liveness {
@@ -61,7 +64,12 @@ impl Liveness {
     }
 
     pub fn known_of(&self, subject: &Subject) -> Known {
-        self.shard(subject.instance).entries.get(subject).map(Entry::merged).unwrap_or_default()
+        let shard = self.shard(subject.instance);
+        let mut known = shard.entries.get(subject).map(Entry::merged).unwrap_or_default();
+        if subject.check.is_none() {
+            known.last_seen = known.last_seen.max(shard.plain.get(&subject.instance).copied().flatten());
+        }
+        known
     }
 
     /// A sign of life: a registration, a heartbeat, a report.
@@ -74,43 +82,43 @@ impl Liveness {
     pub fn seen_again(&self, id: InstanceId, at: DateTime<Utc>) -> bool {
         let mut shard = self.shard(id);
         let shard = &mut *shard;
-        let subject = Subject::of(id);
-        let Some(entry) = shard.entries.get_mut(&subject).filter(|entry| entry.is_plain) else {
-            return false;
-        };
-        if let Some(fresh) = &mut entry.fresh {
-            fresh.last_seen = fresh.last_seen.max(Some(at));
-        } else {
-            entry.fresh = Some(Box::new(Known { last_seen: Some(at), ..Known::default() }));
-            shard.dirty.push(subject);
+        let Some(heard) = shard.plain.get_mut(&id) else { return false };
+        if heard.is_none() {
+            shard.plain_dirty.push(id);
         }
+        *heard = (*heard).max(Some(at));
         true
     }
 
     /// An instance that was heard of is plain, if that still holds: what is known of it may be about to be taken back.
     pub fn take_for_plain(&self, id: InstanceId, still: impl FnOnce() -> bool) {
-        if let Some(entry) = self.shard(id).entries.get_mut(&Subject::of(id)) {
-            entry.is_plain = still();
+        let mut shard = self.shard(id);
+        if !shard.entries.contains_key(&Subject::of(id)) {
+            return;
+        }
+        if still() {
+            shard.plain.entry(id).or_default();
+        } else {
+            shard.take_for_special(id);
         }
     }
 
     /// The instance is another one now. To be said when everybody can see that.
     pub fn changed(&self, id: InstanceId) {
-        if let Some(entry) = self.shard(id).entries.get_mut(&Subject::of(id)) {
-            entry.is_plain = false;
-        }
+        self.shard(id).take_for_special(id);
     }
 
     /// All of them may be.
     pub fn all_changed(&self) {
         for mut shard in self.each_shard() {
-            shard.entries.values_mut().for_each(|entry| entry.is_plain = false);
+            shard.gather();
+            shard.plain.clear();
         }
     }
 
-    /// How many signs wait to be written.
+    /// How many signs wait to be written, at most.
     fn waiting(&self) -> usize {
-        self.each_shard().map(|shard| shard.dirty.len()).sum()
+        self.each_shard().map(|shard| shard.dirty.len() + shard.plain_dirty.len()).sum()
     }
 
     /// The result of a check, or a report that counts as one.
@@ -144,24 +152,13 @@ impl Liveness {
 
     /// Forgets an instance that is no longer registered. What is left of its checks goes with the next cleaning.
     pub fn forget(&self, id: InstanceId) {
-        self.shard(id).entries.remove(&Subject::of(id));
+        let mut shard = self.shard(id);
+        shard.entries.remove(&Subject::of(id));
+        shard.plain.remove(&id);
     }
 
     fn note(&self, subject: Subject, sign: &Known) {
-        let mut shard = self.shard(subject.instance);
-        let shard = &mut *shard;
-        match shard.entries.get_mut(&subject) {
-            Some(Entry { fresh: Some(fresh), .. }) => merge(fresh, sign),
-            Some(entry) => {
-                entry.fresh = Some(Box::new(sign.clone()));
-                shard.dirty.push(subject);
-            }
-            None => {
-                let fresh = Some(Box::new(sign.clone()));
-                shard.dirty.push(subject.clone());
-                shard.entries.insert(subject, Entry { fresh, ..Entry::default() });
-            }
-        }
+        self.shard(subject.instance).note(subject, sign);
     }
 
     fn shard(&self, id: InstanceId) -> MutexGuard<'_, Shard> {
@@ -173,6 +170,38 @@ impl Liveness {
 
     fn each_shard(&self) -> impl Iterator<Item = MutexGuard<'_, Shard>> {
         self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Shard {
+    fn note(&mut self, subject: Subject, sign: &Known) {
+        match self.entries.get_mut(&subject) {
+            Some(Entry { fresh: Some(fresh), .. }) => merge(fresh, sign),
+            Some(entry) => {
+                entry.fresh = Some(Box::new(sign.clone()));
+                self.dirty.push(subject);
+            }
+            None => {
+                let fresh = Some(Box::new(sign.clone()));
+                self.dirty.push(subject.clone());
+                self.entries.insert(subject, Entry { fresh, ..Entry::default() });
+            }
+        }
+    }
+
+    fn take_for_special(&mut self, id: InstanceId) {
+        if let Some(Some(at)) = self.plain.remove(&id) {
+            self.note(Subject::of(id), &Known { last_seen: Some(at), ..Known::default() });
+        }
+    }
+
+    /// Puts what was heard of plain instances to what else is fresh.
+    fn gather(&mut self) {
+        for id in std::mem::take(&mut self.plain_dirty) {
+            if let Some(at) = self.plain.get_mut(&id).and_then(Option::take) {
+                self.note(Subject::of(id), &Known { last_seen: Some(at), ..Known::default() });
+            }
+        }
     }
 }
 
@@ -272,7 +301,30 @@ mod tests {
         liveness.take_for_plain(id(1), || true);
         assert!(liveness.seen_again(id(1), at(2)) && liveness.seen_again(id(1), at(1)));
         let known = liveness.known(id(1));
-        assert_eq!((known.last_seen, known.load, liveness.waiting()), (Some(at(2)), Some(0.5), 1));
+        assert_eq!((known.last_seen, known.load), (Some(at(2)), Some(0.5)));
+        let flown = |liveness: &Liveness| -> Vec<_> {
+            let flying = liveness.take_off(10).into_iter();
+            flying.map(|(subject, sign)| (subject.instance, sign.last_seen)).collect()
+        };
+        assert!(liveness.waiting() > 0);
+        assert_eq!((flown(&liveness), liveness.waiting()), (vec![(id(1), Some(at(2)))], 0));
+        assert!(liveness.seen_again(id(1), at(3)));
+        assert_eq!(flown(&liveness), [(id(1), Some(at(3)))]);
+        assert_eq!(flown(&liveness), []);
+        // what was heard until then stays
+        assert!(liveness.seen_again(id(1), at(4)));
+        liveness.changed(id(1));
+        assert_eq!(
+            (liveness.known(id(1)).last_seen, flown(&liveness)),
+            (Some(at(4)), vec![(id(1), Some(at(4)))])
+        );
+        liveness.take_for_plain(id(1), || true);
+        assert!(liveness.seen_again(id(1), at(5)));
+        liveness.all_changed();
+        assert_eq!(
+            (liveness.known(id(1)).last_seen, flown(&liveness)),
+            (Some(at(5)), vec![(id(1), Some(at(5)))])
+        );
         for change in [Liveness::changed, |liveness: &Liveness, _| liveness.all_changed(), Liveness::forget] {
             liveness.seen(id(1), at(2), None);
             liveness.take_for_plain(id(1), || true);
