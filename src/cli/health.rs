@@ -20,7 +20,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 use url::{Host, Url};
 
-use super::{Failure, block_on, load};
+use super::{Failure, block_on, load_aside};
 use crate::{
     server::{TlsError, towards_itself},
     settings::Flags,
@@ -103,7 +103,7 @@ fn target_of(addr: &str) -> Result<Target, HealthError> {
 
 /// The server with the same settings.
 async fn ask_own() -> Result<(), Failure> {
-    let settings = load(Flags::default())?.settings;
+    let settings = load_aside(Flags::default())?.settings;
     let tls = match &settings.tls {
         Some(tls) => Some(towards_itself(tls).await.map_err(HealthError::Tls)?),
         None => None,

@@ -1,7 +1,7 @@
 //! `rollcall migrate`: the tables, and nothing else. For those who want it to be a step of its own, by another
 //! database user than the server's.
 
-use super::{Failure, block_on, load};
+use super::{Failure, block_on, load_aside};
 use crate::{server, settings::Flags, telemetry};
 
 pub const ABOUT: &str = "Bring the tables of the database up to date, and end.\n\n\
@@ -9,7 +9,7 @@ pub const ABOUT: &str = "Bring the tables of the database up to date, and end.\n
     once, does no harm.";
 
 pub fn run(flags: Flags) -> Result<(), Failure> {
-    let loaded = load(flags)?;
+    let loaded = load_aside(flags)?;
     telemetry::init_logging(&loaded.settings)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");

@@ -107,6 +107,11 @@ fn load(flags: Flags) -> Result<Loaded, SettingsError> {
     Settings::load(flags, settings::process_environment()?)
 }
 
+/// For those who do not listen themselves.
+fn load_aside(flags: Flags) -> Result<Loaded, SettingsError> {
+    Settings::load_aside(flags, settings::process_environment()?)
+}
+
 /// Runs a future to its end on a runtime with a thread a core.
 fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
     let runtime =

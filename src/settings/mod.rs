@@ -89,8 +89,22 @@ pub struct Loaded {
 }
 
 impl Settings {
-    /// Reads all sources. The environment is an argument, so that a test has one of its own.
+    /// Reads all sources, for one who is going to listen. The environment is an argument, so that a test has one of its
+    /// own.
     pub fn load(
+        flags: Flags,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Loaded, SettingsError> {
+        let loaded = Self::load_aside(flags, environment)?;
+        let Settings { listen, auth, .. } = loaded.settings;
+        if !listen.ip().to_canonical().is_loopback() && auth.is_none() {
+            return Err(SettingsError::NotLoopback { listen });
+        }
+        Ok(loaded)
+    }
+
+    /// The same for one who only needs to know what a server has been told.
+    pub fn load_aside(
         flags: Flags,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Loaded, SettingsError> {
@@ -190,15 +204,9 @@ fn resolve(
     let mut warnings = layers.warnings.clone();
     let auth = value(layers, &name::AUTH, parse::switch)?;
     let listen = required(layers, &name::LISTEN, parse::address)?;
-    if !listen.ip().to_canonical().is_loopback() {
-        if auth.is_none() {
-            return Err(SettingsError::NotLoopback { listen });
-        }
-        if auth == Some(false) {
-            warnings.push(format!(
-                "ROLLCALL_AUTH is off: whoever reaches {listen} may read and change everything"
-            ));
-        }
+    if !listen.ip().to_canonical().is_loopback() && auth == Some(false) {
+        warnings
+            .push(format!("ROLLCALL_AUTH is off: whoever reaches {listen} may read and change everything"));
     }
     let root_token = root_token(layers)?;
     match auth {

@@ -18,7 +18,7 @@ const SLOW: usize = 5000;
 const CONNECTIONS: usize = 16;
 const TURN: Duration = Duration::from_secs(1);
 const A_BYTE_EVERY: Duration = Duration::from_secs(3);
-/// How long memory may take to be given back.
+/// How long memory may take to be given back. The allocator does so while others ask for some.
 const REST: Duration = Duration::from_secs(3);
 
 pub async fn slow(options: &Options, place: &Place, table: &mut Table) {
@@ -42,6 +42,7 @@ pub async fn slow(options: &Options, place: &Place, table: &mut Table) {
         }
     }
     tokio::time::sleep(REST).await;
+    normal(&registry);
     let after = registry.memory();
     let details = format!("{:.0} µs | without them {:.0} µs", median(&with), median(&without));
     table.rounds(

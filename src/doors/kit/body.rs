@@ -26,6 +26,8 @@ pub const MERGE_PATCH: &[&str] = &["application/merge-patch+json", "application/
 pub const ONE: usize = 1024 * 1024;
 pub const MANY: usize = 16 * ONE;
 
+/// So much room is made on the client's word that it is going to send it. For more, it has to send.
+const TRUSTED: usize = 16 * 1024;
 /// How much of a body that is too large is read and thrown away.
 const READ_TO_SPARE: usize = 4 * ONE;
 
@@ -134,7 +136,7 @@ async fn gather(mut body: Body, largest: usize, pace: Pace, place: Option<&Place
     if declared > largest + READ_TO_SPARE {
         return Err(too_large(largest));
     }
-    let mut gathered = Vec::with_capacity(declared.min(largest));
+    let mut gathered = Vec::with_capacity(declared.min(TRUSTED));
     let (mut received, mut owed) = (0, Duration::ZERO);
     loop {
         // There is no clock where there is nothing to wait for.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use sqlx::{Executor, Row};
 
-use crate::support::{Database, Folder, PATIENCE, Process, run, static_service, wait_until};
+use crate::support::{Database, Folder, PATIENCE, Process, TestApp, run, static_service, wait_until};
 
 fn migrate(database: &Database) {
     let output = run(
@@ -63,6 +63,22 @@ async fn four_replicas_that_start_at_once_on_an_empty_database_all_come_up() {
     }
     let stops = join_all(servers.into_iter().map(Process::stop)).await;
     assert!(stops.iter().all(std::process::ExitStatus::success), "{stops:?}");
+}
+
+/// As in a container, whose server listens beyond loopback and has its flags on another command line.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_does_not_listen_need_not_say_who_may_ask() {
+    let database = Database::fresh().await;
+    let app = TestApp::start_on(&database).await;
+    let (url, listen) = (database.url(), format!("0.0.0.0:{}", app.port()));
+    let environment = [("DATABASE_URL", url.as_str()), ("ROLLCALL_LISTEN", listen.as_str())];
+    for (command, ends_well) in [("migrate", true), ("health", true), ("serve", false)] {
+        let mut rollcall = Command::new(env!("CARGO_BIN_EXE_rollcall"));
+        let output = run(rollcall.arg(command), &environment);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.success(), ends_well, "{command}: {said}");
+        assert_eq!(said.contains("ROLLCALL_AUTH must be said"), !ends_well, "{command}: {said}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
