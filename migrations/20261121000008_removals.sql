@@ -11,26 +11,35 @@ create table sweep (
   version    bigint not null default 0,
   -- when something was last removed
   removed_at timestamptz,
-  -- when somebody last looked, and the last time that nobody did for long
-  looked_at  timestamptz not null default clock_timestamp(),
-  resumed_at timestamptz not null default clock_timestamp(),
-  away       interval not null default '0'
+  -- when somebody last looked
+  looked_at  timestamptz not null default clock_timestamp()
 );
 insert into sweep default values;
 
+-- The times that nobody looked for long: when each was over, and how long it had lasted.
+create table sweep_gaps (
+  ended   timestamptz primary key,
+  seconds double precision not null
+);
+
 -- Says that somebody looks for what is to be removed, and returns the row.
 create function look_around()
-returns table (version bigint, removed_at timestamptz, resumed_at timestamptz, away_seconds double precision)
-language sql security definer set search_path = rollcall, pg_temp as $$
-  update sweep s
-    set looked_at = clock_timestamp(),
-        resumed_at = case when s.looked_at < clock_timestamp() - interval '10 seconds' then clock_timestamp()
-                     else s.resumed_at end,
-        away = case when s.looked_at < clock_timestamp() - interval '10 seconds' then clock_timestamp() - s.looked_at
-               else s.away end
-    where s.only_row
-    returning s.version, s.removed_at, s.resumed_at, extract(epoch from s.away)::double precision
-$$;
+returns table (version bigint, removed_at timestamptz, gaps_ended timestamptz[], gaps_seconds double precision[])
+language plpgsql security definer set search_path = rollcall, pg_temp as $$
+declare
+  found sweep;
+begin
+  select * into found from sweep s where s.only_row for no key update;
+  if found.looked_at < clock_timestamp() - interval '10 seconds' then
+    insert into sweep_gaps values (clock_timestamp(), extract(epoch from clock_timestamp() - found.looked_at));
+    delete from sweep_gaps g where g.ended < clock_timestamp() - interval '30 days';
+  end if;
+  update sweep s set looked_at = clock_timestamp() where s.only_row;
+  return query
+    select found.version, found.removed_at, coalesce(array_agg(g.ended order by g.ended), '{}'),
+           coalesce(array_agg(g.seconds order by g.ended), '{}')
+    from sweep_gaps g;
+end $$;
 
 -- As before, and says no to what silence or illness was to bring about where that has been overtaken: somebody was heard of
 -- after all (`x_`), or another pass has removed what was ill meanwhile (`s_`). Such a group is not to be decided anew on
@@ -195,8 +204,8 @@ begin
   end if;
 
   if cardinality(x_group) > 0 then
-    -- A flush that is under way may have heard of them.
-    perform 1 from liveness_head where only_row for no key update;
+    -- A flush that is under way may have heard of them; where it is not soon over, others do not wait for that.
+    perform 1 from liveness_head where only_row for no key update skip locked;
     late := array(
       select x_group[n] from generate_series(1, cardinality(x_group)) n
       where (select l.last_check from liveness l where l.instance = x_instance[n] and l.check_id = x_check[n])

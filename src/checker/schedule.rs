@@ -143,6 +143,10 @@ impl Schedule {
 
     /// A check whose turn is now: puts it off if it is left alone for a while.
     pub fn rests(&mut self, due: &Due, app: &App) -> bool {
+        // who is to be removed in the end must be found in time if he is well again
+        if due.judged.check.deregister_after.is_some() {
+            return false;
+        }
         let Some(left) = due.rests_until.map(|until| until.saturating_duration_since(Instant::now())) else {
             return false;
         };

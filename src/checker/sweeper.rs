@@ -1,7 +1,7 @@
 //! Removes instances that have been ill for longer than their checks allow, slowly.
 //!
 //! Invariant: however many replicas there are, all of them together remove no more than one pass may in the time between
-//! two passes, and none is removed because rollcall could not hear that it was well again.
+//! two passes, and no time counts against an instance in which rollcall could not hear that it was well again.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -11,8 +11,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    app::{App, AppError, Difference, Guard, Snapshot, Sweep},
-    domain::{AtStake, Expire, Hearing, InstanceId, removal::allowance},
+    app::{App, AppError, Difference, Guard, Snapshot, Subject, Sweep},
+    domain::{AtStake, CheckId, Expire, Hearing, InstanceId, Overdue, removal::allowance},
 };
 
 const EVERY: Duration = Duration::from_secs(1);
@@ -22,6 +22,7 @@ const BETWEEN_PASSES: TimeDelta = TimeDelta::seconds(5);
 
 const TOO_MANY: &str = "more than 55 % of the instances that could be removed are ill at once, so none is";
 const IN_TURN: &str = "more instances are due than may be removed at once, so they are removed bit by bit";
+const CUT_OFF: &str = "this replica may be cut off from its targets, so it does not know who is well again";
 const DEAF: &str = "the database, or another replica, is not heard of, so nobody knows who is well again";
 
 pub struct Sweeper {
@@ -55,29 +56,33 @@ impl Sweeper {
     }
 
     async fn turn(&mut self) -> Result<(), AppError> {
-        let now = self.app.now();
-        if !self.app.readiness().store_ok || self.app.peers().borrow().silent > 0 {
+        let is_cut_off = self.app.is_suspicious();
+        if is_cut_off || !self.app.readiness().store_ok || self.app.peers().borrow().silent > 0 {
             self.hears_since = None;
-            let held = self.looked.map_or(0, |(_, row)| self.due(&row, DateTime::UNIX_EPOCH, now).len());
-            self.hold(held, DEAF);
+            let now = self.app.now();
+            let held =
+                self.looked.as_ref().map_or(0, |(_, row)| self.due(row, DateTime::UNIX_EPOCH, now).len());
+            self.hold(held, if is_cut_off { CUT_OFF } else { DEAF });
             return Ok(());
         }
+        let now = self.app.now();
         let here_since = *self.hears_since.get_or_insert(now);
-        let known = self.looked.filter(|(at, _)| at.elapsed() < LOOK_AT_LEAST_EVERY).map(|(_, row)| row);
-        if known.is_some_and(|row| self.due(&row, here_since, now).is_empty()) {
+        let known = self.looked.as_ref().filter(|(at, _)| at.elapsed() < LOOK_AT_LEAST_EVERY);
+        if known.is_some_and(|(_, row)| self.due(row, here_since, now).is_empty()) {
             self.hold(0, IN_TURN);
             return Ok(());
         }
         let row = self.app.look_around().await?;
-        self.looked = Some((Instant::now(), row));
         let due = self.due(&row, here_since, now);
+        // one in the future is of a clock that has gone back since
+        let is_time = row.removed_at.is_none_or(|at| at + BETWEEN_PASSES <= now || at > now + BETWEEN_PASSES);
+        self.looked = Some((Instant::now(), row));
         let ill = self.at_stake.values().filter(|at_stake| at_stake.is_ill()).count();
         let Some(most) = allowance(due.len(), ill, self.at_stake.len()) else {
             self.hold(due.len(), TOO_MANY);
             return Ok(());
         };
         self.hold(due.len() - most, IN_TURN);
-        let is_time = row.removed_at.is_none_or(|at| at + BETWEEN_PASSES <= now);
         if is_time && most > 0 {
             self.app.remove_ill(due.into_iter().take(most).collect()).await?;
         }
@@ -86,10 +91,13 @@ impl Sweeper {
 
     /// Those that should be gone by now, those first that should have been gone first.
     fn due(&self, row: &Sweep, here_since: DateTime<Utc>, now: DateTime<Utc>) -> Vec<Expire> {
-        let hearing = Hearing { here_since, resumed_at: row.resumed_at, away: row.away };
+        let hearing = Hearing { here_since, gaps: &row.gaps };
         let due = self.at_stake.iter().filter_map(|(id, at_stake)| {
-            let end = at_stake.due(&hearing, now)?;
-            Some((end, Expire { id: *id, version: at_stake.version, pass: row.pass }))
+            let heard = |check: &CheckId| {
+                self.app.last_check_of(&Subject { instance: *id, check: Some(check.clone()) })
+            };
+            let Overdue { since, unless_heard } = at_stake.overdue(&hearing, heard, now)?;
+            Some((since, Expire { id: *id, version: at_stake.version, pass: row.pass, unless_heard }))
         });
         let mut due: Vec<_> = due.collect();
         due.sort_unstable_by_key(|(end, expire)| (*end, expire.id));

@@ -34,5 +34,5 @@ pub use instance::{Checks, Instance, Judged, Metadata, ServiceType, Spec};
 pub use overriding::{Override, Overriding};
 pub use policy::{Access, Action, Policies, Resource, Rights, Rule};
 pub use registry::{Command, Precondition, Refusal, Row, RowKey, State, decide, evolve};
-pub use removal::{AtStake, Expire, Hearing};
+pub use removal::{AtStake, Expire, Hearing, Overdue};
 pub use token::{Digest, Token, TokenId, TokenName};

@@ -56,6 +56,7 @@ impl Command {
             Self::ReportHealth(ReportHealth { id, about: About::Judged(judged), unless_heard, .. }) => {
                 Some((*id, &judged.check.id, (*unless_heard)?))
             }
+            Self::Expire(Expire { id, unless_heard: Some((check, until)), .. }) => Some((*id, check, *until)),
             _ => None,
         }
     }

@@ -392,7 +392,7 @@ fn a_token_is_made_and_revoked_once() {
 #[test]
 fn who_was_ill_for_too_long_is_removed_as_found() {
     let mut registry = Registry::default();
-    let expire = |of, version| Command::Expire(Expire { id: id(of), version, pass: 1 });
+    let expire = |of, version| Command::Expire(Expire { id: id(of), version, pass: 1, unless_heard: None });
     assert_eq!(registry.run(&expire(1, 1)), Err(Refusal::NoSuchInstance));
     registry.run(&register_command(1, spec("a", 1))).unwrap();
     registry.run(&report(1, false)).unwrap();
@@ -423,7 +423,7 @@ fn who_was_removed_never_comes_back() {
                     register_command(fresh, spec("a", port))
                 }
                 2 => Command::UnregisterInstance { id: id(of), precondition: Precondition::None },
-                3 => Command::Expire(Expire { id: id(of), version, pass: 1 }),
+                3 => Command::Expire(Expire { id: id(of), version, pass: 1, unless_heard: None }),
                 4 => Command::EndOverride { id: id(of), precondition: Precondition::None },
                 5 => Command::RaiseAlert { id: id(of), load: 0.9, now: at(1_000_000) },
                 6 => report(of, false),

@@ -36,10 +36,12 @@ pub fn allowance(due: usize, ill: usize, at_stake: usize) -> Option<usize> {
 #[derive(Clone, Debug)]
 pub struct Expire {
     pub id: InstanceId,
-    /// The instance that was found due: a word from it makes another one of it.
+    /// The instance that was found due: what changes it makes another one of it.
     pub version: Version,
     /// The pass that this belongs to.
     pub pass: i64,
+    /// A check that must not have been heard of after a time.
+    pub unless_heard: Option<(CheckId, DateTime<Utc>)>,
 }
 
 pub(super) fn expire(state: &impl State, command: &Expire) -> Result<Option<Change>, Refusal> {
@@ -73,16 +75,25 @@ struct Ill {
     after: Duration,
     /// How long it takes until the check is heard of again.
     period: Duration,
+    /// Whether it waits to be told, so that any word of late says that somebody is there.
+    is_told: bool,
 }
 
 /// When somebody could hear, as far as that moves the end of someone's patience.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Hearing {
+pub struct Hearing<'a> {
     /// Since when this replica has been able to hear.
     pub here_since: DateTime<Utc>,
-    /// The last time that no replica could for long: when it was over, and how long it had lasted.
-    pub resumed_at: DateTime<Utc>,
-    pub away: TimeDelta,
+    /// The times that no replica could for long: when each was over, and how long it had lasted.
+    pub gaps: &'a [(DateTime<Utc>, TimeDelta)],
+}
+
+/// An instance that should be gone.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Overdue {
+    pub since: DateTime<Utc>,
+    /// The check that must not have been heard of after a time.
+    pub unless_heard: Option<(CheckId, DateTime<Utc>)>,
 }
 
 impl AtStake {
@@ -95,7 +106,8 @@ impl AtStake {
         }
         let ills = checks.iter().enumerate().filter_map(|(place, check)| {
             let (state, after) = (instance.health.state(place)?, check.deregister_after?);
-            if state.status != Status::Unhealthy {
+            // one that is on its way to be well is waited for
+            if state.status != Status::Unhealthy || state.successes > 0 {
                 return None;
             }
             let known = before.and_then(|before| before.ills.iter().find(|ill| ill.check == check.id));
@@ -106,6 +118,7 @@ impl AtStake {
                 since: since.unwrap_or(instance.updated_at),
                 after,
                 period: period(check),
+                is_told: matches!(check.ask, Ask::Ttl { .. }),
             })
         });
         Some(Self {
@@ -119,22 +132,34 @@ impl AtStake {
         !self.ills.is_empty()
     }
 
-    /// Since when it should be gone.
-    pub fn due(&self, hearing: &Hearing, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    /// Whether it should be gone. `heard` says when a check was last heard of.
+    pub fn overdue(
+        &self,
+        hearing: &Hearing<'_>,
+        heard: impl Fn(&CheckId) -> Option<DateTime<Utc>>,
+        now: DateTime<Utc>,
+    ) -> Option<Overdue> {
         if self.is_overridden {
             return None;
         }
-        self.ills.iter().filter_map(|ill| ill.end(hearing)).min().filter(|end| *end <= now)
+        let overdue = self.ills.iter().filter_map(|ill| {
+            let since = ill.end(hearing)?;
+            let silent_until = now.checked_sub_signed(TimeDelta::from_std(ill.period).ok()?)?;
+            let is_heard = ill.is_told && heard(&ill.check).is_some_and(|at| at > silent_until);
+            let unless_heard = ill.is_told.then(|| (ill.check.clone(), silent_until));
+            (since <= now && !is_heard).then_some(Overdue { since, unless_heard })
+        });
+        overdue.min_by_key(|overdue| overdue.since)
     }
 }
 
 impl Ill {
     /// None for a time that no calendar has.
-    fn end(&self, hearing: &Hearing) -> Option<DateTime<Utc>> {
+    fn end(&self, hearing: &Hearing<'_>) -> Option<DateTime<Utc>> {
         let period = TimeDelta::from_std(self.period).ok()?;
         let mut end = self.since.checked_add_signed(TimeDelta::from_std(self.after).ok()?)?;
-        if self.since < hearing.resumed_at {
-            end = end.checked_add_signed(hearing.away)?.checked_add_signed(period)?;
+        for (_, lasted) in hearing.gaps.iter().filter(|(ended, _)| *ended > self.since) {
+            end = end.checked_add_signed(*lasted)?.checked_add_signed(period)?;
         }
         Some(end.max(hearing.here_since.checked_add_signed(period)?))
     }
@@ -143,7 +168,10 @@ impl Ill {
 fn period(check: &Check) -> Duration {
     match check.ask {
         Ask::Ttl { ttl } => ttl,
-        _ => check.interval.saturating_add(check.timeout),
+        _ => {
+            let again = check.timeout.saturating_add(check.retry_delay).saturating_mul(check.retries);
+            check.interval.saturating_add(check.timeout).saturating_add(again)
+        }
     }
 }
 

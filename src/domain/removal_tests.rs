@@ -43,12 +43,12 @@ use Status::{Degraded, Healthy, Unhealthy};
 const ILL_BY_TTL: [Status; 3] = [Unhealthy, Healthy, Healthy];
 
 /// Somebody has always been listening.
-fn always() -> Hearing {
-    Hearing { here_since: at(-9000), resumed_at: at(-9000), away: TimeDelta::zero() }
+fn always() -> Hearing<'static> {
+    Hearing { here_since: at(-9000), gaps: &[] }
 }
 
-fn due(at_stake: &AtStake, hearing: &Hearing) -> Option<i64> {
-    at_stake.due(hearing, at(9000)).map(|end| (end - at(0)).num_seconds())
+fn due(at_stake: &AtStake, hearing: &Hearing<'_>) -> Option<i64> {
+    at_stake.overdue(hearing, |_| None, at(9000)).map(|overdue| (overdue.since - at(0)).num_seconds())
 }
 
 #[test]
@@ -88,8 +88,17 @@ fn it_is_due_when_a_check_has_been_ill_for_as_long_as_it_allows() {
         assert_eq!(due(&at_stake, &always()), expected, "{statuses:?}");
     }
     let at_stake = AtStake::of(&instance(ILL_BY_TTL, 1, 0), None).unwrap();
-    assert_eq!(at_stake.due(&always(), at(59)), None);
-    assert_eq!(at_stake.due(&always(), at(60)), Some(at(60)));
+    assert_eq!(at_stake.overdue(&always(), |_| None, at(59)), None);
+    let ttl = CheckId::parse("ttl").unwrap();
+    let overdue = Overdue { since: at(60), unless_heard: Some((ttl, at(57))) };
+    assert_eq!(at_stake.overdue(&always(), |_| None, at(62)), Some(overdue.clone()));
+    // it still says something, if nothing good
+    assert_eq!(at_stake.overdue(&always(), |_| Some(at(58)), at(62)), None);
+    assert_eq!(at_stake.overdue(&always(), |_| Some(at(57)), at(62)), Some(overdue));
+    // what is asked for says nothing by itself
+    let asked = AtStake::of(&instance([Healthy, Unhealthy, Healthy], 1, 0), None).unwrap();
+    let overdue = asked.overdue(&always(), |_| Some(at(120)), at(120)).unwrap();
+    assert_eq!((overdue.since, overdue.unless_heard), (at(120), None));
 }
 
 #[test]
@@ -118,6 +127,16 @@ fn an_illness_goes_on_through_other_changes_and_begins_anew_after_a_good_word() 
 }
 
 #[test]
+fn who_is_on_his_way_to_be_well_is_waited_for() {
+    let mut better = instance(ILL_BY_TTL, 2, 30);
+    let state = CheckState { changes: 2, successes: 1, ..CheckState::new(Unhealthy) };
+    better.health = better.health.with(0, state);
+    let ill = AtStake::of(&instance(ILL_BY_TTL, 1, 0), None).unwrap();
+    let better = AtStake::of(&better, Some(&ill)).unwrap();
+    assert_eq!((due(&better, &always()), better.is_ill()), (None, false));
+}
+
+#[test]
 fn what_an_operator_has_set_stays_his() {
     let mut instance = instance(ILL_BY_TTL, 1, 0);
     let (status, by) = (Overriding::Maintenance, "somebody".into());
@@ -132,8 +151,11 @@ fn nobody_goes_because_nobody_could_hear() {
     assert_eq!(due(&ill, &Hearing { here_since: at(58), ..always() }), Some(63));
     assert_eq!(due(&ill, &Hearing { here_since: at(20), ..always() }), Some(60));
     // all were away for half an hour: so long, and a ttl
-    let away = Hearing { resumed_at: at(1830), away: TimeDelta::seconds(1800), ..always() };
+    let gaps = [(at(1830), TimeDelta::seconds(1800)), (at(1900), TimeDelta::seconds(13))];
+    let away = Hearing { gaps: &gaps[..1], ..always() };
     assert_eq!(due(&ill, &away), Some(60 + 1800 + 5));
+    // and once more for a moment: what was before is not forgotten
+    assert_eq!(due(&ill, &Hearing { gaps: &gaps, ..always() }), Some(60 + 1800 + 5 + 13 + 5));
     // it fell ill when they were back
     let later = AtStake::of(&instance(ILL_BY_TTL, 1, 1830), None).unwrap();
     assert_eq!(due(&later, &away), Some(1890));
@@ -141,5 +163,5 @@ fn nobody_goes_because_nobody_could_hear() {
     let asked = AtStake::of(&instance([Healthy, Unhealthy, Healthy], 1, 0), None).unwrap();
     assert_eq!(due(&asked, &Hearing { here_since: at(100), ..always() }), Some(140));
     // times that no calendar has are never over
-    assert_eq!(due(&ill, &Hearing { resumed_at: at(1830), away: TimeDelta::MAX, ..always() }), None);
+    assert_eq!(due(&ill, &Hearing { gaps: &[(at(1830), TimeDelta::MAX)], ..always() }), None);
 }

@@ -101,7 +101,7 @@ impl Liveness {
     /// Forgets what came in about instances after they had gone.
     fn keep_only(&self, snapshot: &Snapshot) {
         for mut shard in self.each_shard() {
-            shard.plain.retain(|id, _| snapshot.has_instance(*id));
+            shard.plain.retain(|id, heard| heard.is_some() || snapshot.has_instance(*id));
             shard.entries.retain(|subject, entry| {
                 let lives = || {
                     let instance = snapshot.find(subject.instance)?;

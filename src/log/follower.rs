@@ -48,6 +48,9 @@ const MARKS_KEPT: usize = 64;
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_AT_MOST: Duration = Duration::from_millis(500);
 
+/// What is known of the database's clock before it was asked.
+const NOT_COMPARED: i64 = i64::MIN;
+
 pub struct Follower {
     view: Arc<View>,
     liveness: Arc<Liveness>,
@@ -112,7 +115,7 @@ impl Follower {
             started: Instant::now(),
             started_at: clock::now(),
             current_at: AtomicU64::new(0),
-            clock_ahead: AtomicI64::new(0),
+            clock_ahead: AtomicI64::new(NOT_COMPARED),
             last_now: AtomicI64::new(0),
         }
     }
@@ -137,7 +140,11 @@ impl Follower {
 
     /// The time by the database's clock. It does not go back.
     pub fn now(&self) -> DateTime<Utc> {
-        let now = self.time_here() + TimeDelta::microseconds(self.clock_ahead.load(Ordering::Relaxed));
+        let ahead = self.clock_ahead.load(Ordering::Relaxed);
+        if ahead == NOT_COMPARED {
+            return self.time_here();
+        }
+        let now = self.time_here() + TimeDelta::microseconds(ahead);
         let micros = now.timestamp_micros();
         let last = self.last_now.fetch_max(micros, Ordering::Relaxed);
         DateTime::from_timestamp_micros(last.max(micros)).unwrap_or(now)

@@ -225,7 +225,7 @@ fn a_configuration_remembers_when_it_was_made() {
 }
 
 fn expire(n: u128, version: Version, pass: i64) -> Command {
-    Command::Expire(Expire { id: id(n), version, pass })
+    Command::Expire(Expire { id: id(n), version, pass, unless_heard: None })
 }
 
 #[test]

@@ -96,10 +96,7 @@ impl Settings {
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Loaded, SettingsError> {
         let loaded = Self::load_aside(flags, environment)?;
-        let Settings { listen, auth, .. } = loaded.settings;
-        if !listen.ip().to_canonical().is_loopback() && auth.is_none() {
-            return Err(SettingsError::NotLoopback { listen });
-        }
+        loaded.settings.may_listen()?;
         Ok(loaded)
     }
 
@@ -111,6 +108,15 @@ impl Settings {
         let environment: BTreeMap<String, String> = environment.into_iter().collect();
         let root = rustix::process::geteuid().is_root();
         resolve(&Layers::read(flags, &environment)?, &environment, root)
+    }
+
+    /// Beyond loopback only where somebody has decided who may ask.
+    fn may_listen(&self) -> Result<(), SettingsError> {
+        let listen = self.listen;
+        if listen.ip().to_canonical().is_loopback() || self.auth.is_some() {
+            return Ok(());
+        }
+        Err(SettingsError::NotLoopback { listen })
     }
 
     /// Whether callers must show who they are. Not where nobody said so: then only this machine can reach it.

@@ -9,7 +9,9 @@ fn environment(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
 
 fn load(flags: Flags, pairs: &[(&str, &str)]) -> Result<Loaded, SettingsError> {
     let environment = environment(pairs);
-    resolve(&Layers::read(flags, &environment)?, &environment, false)
+    let loaded = resolve(&Layers::read(flags, &environment)?, &environment, false)?;
+    loaded.settings.may_listen()?;
+    Ok(loaded)
 }
 
 fn settings(pairs: &[(&str, &str)]) -> Settings {

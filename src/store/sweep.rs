@@ -1,5 +1,7 @@
 //! The one row that all removals of ill instances go through.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgConnection;
 
@@ -9,14 +11,13 @@ use super::{
 };
 
 /// The row, as a replica that looks for what is to be removed finds it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Sweep {
     /// Its version: the next pass is refused where another one came before it.
     pub pass: i64,
     pub removed_at: Option<DateTime<Utc>>,
-    /// When the last time was over that nobody looked for long, and how long it had lasted.
-    pub resumed_at: DateTime<Utc>,
-    pub away: TimeDelta,
+    /// The times that nobody looked for long: when each was over, and how long it had lasted.
+    pub gaps: Arc<[(DateTime<Utc>, TimeDelta)]>,
 }
 
 /// Says that somebody looks.
@@ -25,15 +26,16 @@ pub async fn look_around(connection: &mut PgConnection, patience: Patience) -> R
         patience.within(),
         sqlx::query!(
             r#"
-            select version as "version!", removed_at, resumed_at as "resumed_at!", away_seconds as "away_seconds!"
+            select version as "version!", removed_at, gaps_ended as "gaps_ended!", gaps_seconds as "gaps_seconds!"
             from rollcall.look_around()
             "#
         )
         .fetch_one(connection),
     )
     .await?;
-    let milliseconds = row.away_seconds * 1000.0;
     #[expect(clippy::cast_possible_truncation, reason = "what a number cannot hold is held as its largest")]
-    let away = TimeDelta::try_milliseconds(milliseconds as i64).unwrap_or(TimeDelta::MAX);
-    Ok(Sweep { pass: row.version, removed_at: row.removed_at, resumed_at: row.resumed_at, away })
+    let length =
+        |seconds: f64| TimeDelta::try_milliseconds((seconds * 1000.0) as i64).unwrap_or(TimeDelta::MAX);
+    let gaps = row.gaps_ended.into_iter().zip(row.gaps_seconds.into_iter().map(length)).collect();
+    Ok(Sweep { pass: row.version, removed_at: row.removed_at, gaps })
 }

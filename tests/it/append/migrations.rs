@@ -74,7 +74,7 @@ async fn a_login_of_the_name_of_the_schema_can_migrate_further() {
     // as if the last one had not been there yet
     execute(
         &url,
-        "drop table rollcall.sweep; drop function rollcall.look_around(); \
+        "drop table rollcall.sweep, rollcall.sweep_gaps; drop function rollcall.look_around(); \
          do $$ begin execute ( \
            select 'drop function ' || p.oid::regprocedure from pg_proc p \
            where p.pronamespace = 'rollcall'::regnamespace and p.proname = 'append' and p.pronargs = 68); \
