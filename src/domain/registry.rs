@@ -19,7 +19,7 @@ use super::{
     instance::{Instance, Judged, Spec},
     overriding::Override,
     policy::Policies,
-    removal::{self, Expire},
+    removal::Expire,
     token::{Digest, Token, TokenId, TokenName},
 };
 
@@ -216,7 +216,9 @@ pub fn decide(state: &impl State, command: &Command) -> Result<Option<Change>, R
         Command::RegisterInstance(command) => register(state, command),
         Command::UpdateInstance(command) => update(state, command),
         Command::UnregisterInstance { id, precondition } => unregister(state, *id, precondition),
-        Command::Expire(command) => removal::expire(state, command),
+        Command::Expire(Expire { id, version, .. }) => {
+            unregister(state, *id, &Precondition::Version(vec![*version]))
+        }
         Command::ReportHealth(command) => report_health(state, command),
         Command::SetOverride { id, overriding, precondition } => {
             change_override(state, *id, Some(overriding), precondition)

@@ -8,14 +8,12 @@ use smallvec::SmallVec;
 
 use super::{
     check::{Ask, Check, CheckId},
-    event::Change,
     health::Status,
     ids::{InstanceId, Version},
     instance::Instance,
-    registry::{Refusal, State},
 };
 
-/// Of fewer than these it means nothing that most are due at once.
+/// Of fewer than these it means nothing that most are ill at once.
 const ENOUGH_TO_DOUBT: usize = 20;
 /// Where more of those at stake are ill at once, it is not they who are to blame.
 const MOST_ILL_PERCENT: usize = 55;
@@ -42,19 +40,6 @@ pub struct Expire {
     pub pass: i64,
     /// A check that must not have been heard of after a time.
     pub unless_heard: Option<(CheckId, DateTime<Utc>)>,
-}
-
-pub(super) fn expire(state: &impl State, command: &Expire) -> Result<Option<Change>, Refusal> {
-    let instance = state.instance(command.id).ok_or(Refusal::NoSuchInstance)?;
-    if instance.version != command.version {
-        return Err(Refusal::PreconditionFailed { current: Some(instance.version) });
-    }
-    Ok(Some(Change::Unregistered {
-        id: instance.id,
-        service: instance.service.clone(),
-        key: instance.key.clone(),
-        version: instance.version + 1,
-    }))
 }
 
 /// An instance that is removed when it has been ill for too long, and what it is ill with.

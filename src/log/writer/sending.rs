@@ -248,7 +248,6 @@ impl Writer {
     }
 }
 
-/// Whether a batch came to the log right after the state that it was decided on.
 /// What the batch will come to, and what is decided on that. Large ones are worked out on another thread: the batch has
 /// more bytes than the socket takes at once, and the database would wait for the rest of them.
 async fn foresee(
@@ -272,6 +271,7 @@ async fn foresee(
     }
 }
 
+/// Whether a batch came to the log right after the state that it was decided on.
 fn follows(before: &Cursor, span: &Span) -> bool {
     span.from == before.revision + 1 && span.epoch == before.epoch
 }
