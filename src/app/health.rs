@@ -44,7 +44,7 @@ pub struct CheckDetail {
 #[derive(Debug)]
 pub struct Verdict {
     id: InstanceId,
-    judged: Judged,
+    judged: Arc<Judged>,
     seen: Seen,
     output: Option<Arc<str>>,
 }
@@ -80,39 +80,41 @@ impl App {
         self.seen_row(outcome, None)
     }
 
-    /// Notes the result of asking an instance. Gives what is to be told of it, if it changes anything.
-    pub fn noted(&self, id: InstanceId, judged: &Judged, observed: Observation) -> Option<Verdict> {
+    /// Notes the result of asking an instance by the check at this place. Gives what is to be told of it, if it changes
+    /// anything.
+    pub fn noted(
+        &self,
+        instance: &Instance,
+        place: usize,
+        judged: &Arc<Judged>,
+        observed: Observation,
+    ) -> Option<Verdict> {
         let Observation { seen, latency, output, load, silent } = observed;
         let latency_ms = latency.as_secs_f32() * 1000.0;
         let at = self.now();
         let is_believed = !silent || !self.is_suspicious();
-        let changes = self.glimpse(|snapshot| {
-            let instance = snapshot.find(id)?;
-            let place = instance.spec.place_of_judged(judged)?;
-            self.0.metrics.checked(instance.service.as_str(), latency.as_secs_f64());
-            let subject = subject_at(instance, place);
-            if seen == Seen::Passing {
-                self.0.liveness.found_well(subject, at, latency_ms, load);
-            } else if is_believed {
-                self.0.liveness.checked(subject, at, Some(latency_ms), output.as_deref());
-            }
-            let thresholds = instance.spec.checks.thresholds(place);
-            let changes =
-                instance.health.state(place).is_some_and(|state| state.after(seen, thresholds).is_some());
-            if !changes && is_believed {
-                self.count_repeated_failure(instance, place, seen);
-            }
-            Some(changes)
-        });
-        self.watch_load(id, load);
-        let output = output.map(Into::into);
-        changes?.then(|| Verdict { id, judged: judged.clone(), seen, output })
+        let subject = subject_at(instance, place);
+        if seen == Seen::Passing {
+            self.0.liveness.found_well(subject, at, latency_ms, load);
+        } else if is_believed {
+            self.0.liveness.checked(subject, at, Some(latency_ms), output.as_deref());
+        }
+        self.watch_load(instance.id, load);
+        let thresholds = instance.spec.checks.thresholds(place);
+        if instance.health.state(place)?.after(seen, thresholds).is_some() {
+            let output = output.map(Into::into);
+            return Some(Verdict { id: instance.id, judged: judged.clone(), seen, output });
+        }
+        if is_believed {
+            self.count_repeated_failure(instance, place, seen);
+        }
+        None
     }
 
     /// Tells all of it.
     pub async fn tell(&self, verdict: Verdict) -> Result<(), AppError> {
         let Verdict { id, judged, seen, output } = verdict;
-        let about = About::Judged(judged);
+        let about = About::Judged(Judged::clone(&judged));
         let report =
             ReportHealth { id, about: about.clone(), seen, cause: Cause::Check, output, unless_heard: None };
         let outcome = self.0.log.write(Caller::checker(), Command::ReportHealth(report)).await?;
@@ -140,10 +142,11 @@ impl App {
         let spec = &instance.spec;
         let asked = spec.checks().into_iter().filter(|check| check.ask.kind() != Kind::Ttl);
         let runs = asked.map(|check| async move {
-            let judged = Judged { check, host: spec.host.clone(), port: spec.port };
+            let judged = Arc::new(Judged { check, host: spec.host.clone(), port: spec.port });
             let observed = self.0.asking.probes.ask(&judged, &mut Line::default()).await;
             let is_doubtful = observed.silent && self.is_suspicious();
-            match self.noted(id, &judged, observed).filter(|_| !is_doubtful) {
+            let verdict = self.noted_of(id, &judged, observed);
+            match verdict.filter(|_| !is_doubtful) {
                 Some(verdict) => self.tell(verdict).await,
                 None => Ok(()),
             }
@@ -153,6 +156,16 @@ impl App {
             Ok(Ok(_)) | Err(_) => self.health(id),
             Ok(Err(error)) => Err(error),
         }
+    }
+
+    /// The same of an instance that may be gone by now, or another one.
+    fn noted_of(&self, id: InstanceId, judged: &Arc<Judged>, observed: Observation) -> Option<Verdict> {
+        self.glimpse(|snapshot| {
+            let instance = snapshot.find(id)?;
+            let place = instance.spec.place_of_judged(judged)?;
+            self.0.metrics.check_clock(instance.service.as_str()).measured(observed.latency);
+            self.noted(instance, place, judged, observed)
+        })
     }
 
     /// A failure beyond the one that made the check unhealthy changes no row, and is counted all the same.
@@ -248,13 +261,6 @@ impl App {
     /// The same for what the checker knows of.
     pub fn last_check_of(&self, subject: &Subject) -> Option<DateTime<Utc>> {
         self.0.liveness.last_check(subject)
-    }
-
-    /// How a check fares, as long as it is one.
-    pub fn status_of(&self, id: InstanceId, judged: &Judged) -> Option<Status> {
-        let instance = State::instance(&*self.snapshot().ok()?, id)?;
-        let place = instance.spec.place_of_judged(judged)?;
-        Some(instance.health.state(place)?.status)
     }
 
     /// When an instance was last heard of.

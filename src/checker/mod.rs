@@ -11,28 +11,30 @@ mod leases;
 mod schedule;
 mod sweeper;
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{
-    task::{JoinError, JoinSet, unconstrained},
+    task::{JoinSet, unconstrained},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     app::{App, AppError, Guard, Verdict},
-    domain::Status,
-    probe::{Line, Probes},
+    domain::{Judged, Status},
+    probe::{Line, Observation, Probes},
 };
 use doubt::{Doubt, Steps};
 use hosts::Hosts;
 pub use leases::Leases;
-use schedule::{Due, Schedule, TargetNo};
+use schedule::{Due, Schedule, Target, TargetNo};
 pub use sweeper::Sweeper;
 
 /// Checks under way at once.
 const AT_ONCE: usize = 512;
+/// So many are seen to before anything else is looked at.
+const AT_A_STRETCH: usize = 64;
 const CUT_OFF: &str =
     "most of the targets that used to answer are silent, so it may be this replica that is cut off";
 
@@ -42,26 +44,18 @@ pub struct Checker {
     schedule: Schedule,
     hosts: Hosts,
     doubt: Doubt<Verdict>,
-    under_way: JoinSet<Ended>,
+    /// Driven here and by no tasks of their own: most of them have nothing to do but to wait.
+    under_way: FuturesUnordered<BoxFuture<'static, Ended>>,
     /// What was held back for a while and is told now.
     telling: JoinSet<()>,
 }
 
-/// A check that was run.
-struct Ended {
-    no: TargetNo,
-    host: Arc<str>,
-    interval: Duration,
-    result: Outcome,
-}
-
-/// What is left of it.
-#[derive(Default)]
-struct Outcome {
-    line: Line,
-    silent: bool,
-    /// What follows from silence.
-    verdict: Option<Verdict>,
+/// What has become of a check that is under way.
+enum Ended {
+    /// It was run. Of one that broke down there is nothing to tell.
+    Run { due: Due, line: Line, observed: Option<Observation> },
+    /// What follows from it was told.
+    Told { due: Due },
 }
 
 impl Checker {
@@ -72,7 +66,7 @@ impl Checker {
             schedule: Schedule::default(),
             hosts: Hosts::default(),
             doubt: Doubt::new(Instant::now()),
-            under_way: JoinSet::new(),
+            under_way: FuturesUnordered::new(),
             telling: JoinSet::new(),
         }
     }
@@ -82,12 +76,7 @@ impl Checker {
         let mut changes = self.app.changes();
         let mut peers = self.app.peers();
         loop {
-            if let Ok(snapshot) = self.app.snapshot()
-                && self.schedule.follow(&snapshot, &self.app)
-            {
-                self.take_for_well();
-            }
-            self.schedule.gone().into_iter().for_each(|no| self.doubt.forget(no));
+            self.follow();
             let next_trial = self.doubt.next();
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -97,7 +86,7 @@ impl Checker {
                     self.take_for_well();
                 }
                 due = self.schedule.next(), if self.under_way.len() < AT_ONCE => self.begin(due),
-                Some(done) = self.under_way.join_next() => self.end(done),
+                Some(ended) = self.under_way.next() => self.end(ended),
                 Some(told) = self.telling.join_next() => {
                     if let Err(error) = told {
                         tracing::error!(error = crate::telemetry::chain(&error), "a verdict was lost");
@@ -112,11 +101,11 @@ impl Checker {
 
     /// What else has ended or is due by now, before anything is waited for again.
     fn keep_up(&mut self) {
-        for _ in 0..AT_ONCE {
-            let mut is_idle = true;
-            if let Some(done) = self.under_way.try_join_next() {
-                self.end(done);
-                is_idle = false;
+        for _ in 0..AT_A_STRETCH {
+            let ended = unconstrained(self.under_way.next()).now_or_never().flatten();
+            let mut is_idle = ended.is_none();
+            if let Some(ended) = ended {
+                self.end(ended);
             }
             if self.under_way.len() < AT_ONCE
                 && let Some(due) = unconstrained(self.schedule.next()).now_or_never()
@@ -130,35 +119,35 @@ impl Checker {
         }
     }
 
+    /// Takes in what has changed.
+    fn follow(&mut self) {
+        if let Ok(snapshot) = self.app.snapshot()
+            && self.schedule.follow(&snapshot, &self.app)
+        {
+            self.take_for_well();
+        }
+        self.schedule.gone().into_iter().for_each(|no| self.doubt.forget(no));
+    }
+
     /// Those that others found well are taken to answer until they have been asked here: a replica that is cut off from the
     /// beginning is to notice it.
     fn take_for_well(&mut self) {
-        let app = &self.app;
-        let is_well = |status| status == Some(Status::Healthy);
-        for (no, instance, judged) in self.schedule.fresh() {
-            if app.owns(instance, &judged.check.id) && is_well(app.status_of(instance, judged)) {
+        for (no, target) in self.schedule.fresh() {
+            if target.is_own(&self.app) && target.status() == Some(Status::Healthy) {
                 self.doubt.heard(no);
             }
         }
     }
 
     fn begin(&mut self, due: Due) {
-        let check = &due.judged.check;
         if !self.doubt.wants(due.no) {
-            if !self.app.owns(due.instance, &check.id) {
+            if !self.schedule.target(due.no).is_some_and(|target| target.is_own(&self.app)) {
                 // somebody else runs it, and it is due here again should he be gone by then
                 self.schedule.skip(due.no);
                 self.doubt.hand_over(due.no);
                 return;
             }
-            // A report meanwhile counts as this check: the next one comes a whole interval after it.
-            if !due.is_new
-                && let Some(wait) = schedule::wait_after_report(&due, &self.app)
-            {
-                self.schedule.put_off(due.no, wait);
-                return;
-            }
-            if self.schedule.rests(&due, &self.app) {
+            if self.schedule.can_wait(due.no, &self.app) {
                 return;
             }
         }
@@ -168,44 +157,59 @@ impl Checker {
     }
 
     fn start(&mut self, due: Due) {
-        let (app, probes) = (self.app.clone(), self.probes.clone());
-        let Due { no, instance, judged, host, mut line, .. } = due;
-        let interval = judged.check.interval;
-        self.under_way.spawn(async move {
-            let run = async move {
-                let observed = probes.ask(&judged, &mut line).await;
-                let silent = observed.silent;
-                let mut verdict = app.noted(instance, &judged, observed);
-                if !silent && let Some(verdict) = verdict.take() {
-                    tell(&app, verdict).await;
-                }
-                Outcome { line, silent, verdict }
-            };
-            // its turn comes again whatever becomes of it
-            let result = AssertUnwindSafe(run).catch_unwind().await.unwrap_or_else(|_| {
-                tracing::error!("a check failed to run");
-                Outcome::default()
-            });
-            Ended { no, host, interval, result }
-        });
-    }
-
-    fn end(&mut self, done: Result<Ended, JoinError>) {
-        let Ended { no, host, interval, result: Outcome { line, silent, verdict } } = match done {
-            Ok(ended) => ended,
-            Err(error) => {
-                tracing::error!(error = crate::telemetry::chain(&error), "a check was lost");
+        let mut next = Some(due);
+        while let Some(due) = next {
+            if let Some((judged, line)) = self.schedule.begin(due.no) {
+                self.under_way.push(run(self.probes.clone(), judged, due, line).boxed());
                 return;
             }
-        };
-        self.schedule.again(no, line, silent, self.app.now());
-        if silent {
-            self.doubt.silent(no, verdict, interval, self.has_trusted_others(), Instant::now());
-        } else {
-            self.doubt.heard(no);
+            // it has gone while it waited for its host
+            next = self.hosts.leave(&due.host);
+        }
+    }
+
+    fn end(&mut self, ended: Ended) {
+        match ended {
+            Ended::Run { due, line, observed } => {
+                let silent = observed.as_ref().is_some_and(|observed| observed.silent);
+                let verdict = self.note(due.no, line, observed);
+                match verdict {
+                    Some(verdict) if !silent => {
+                        let app = self.app.clone();
+                        let told = async move {
+                            tell(&app, verdict).await;
+                            Ended::Told { due }
+                        };
+                        self.under_way.push(told.boxed());
+                    }
+                    verdict => self.again(&due, silent, verdict),
+                }
+            }
+            Ended::Told { due } => self.again(&due, false, None),
+        }
+    }
+
+    /// What a check has come to. Gives what is to be told of it, if it changes anything.
+    fn note(&mut self, no: TargetNo, line: Line, observed: Option<Observation>) -> Option<Verdict> {
+        // what is noted must not be about somebody who is known to be gone, or to be another one
+        self.follow();
+        let target = self.schedule.ended(no, line, self.app.now())?;
+        let observed = observed.filter(|_| !target.is_new)?;
+        target.clock.measured(observed.latency);
+        self.app.noted(&target.instance, target.place, &target.judged, observed)
+    }
+
+    /// All is done that follows from a check: it waits for its next turn.
+    fn again(&mut self, due: &Due, silent: bool, verdict: Option<Verdict>) {
+        match self.schedule.again(due.no, silent) {
+            Some(interval) if silent => {
+                self.doubt.silent(due.no, verdict, interval, self.has_trusted_others(), Instant::now());
+            }
+            Some(_) => self.doubt.heard(due.no),
+            None => {}
         }
         self.settle();
-        if let Some(next) = self.hosts.leave(&host) {
+        if let Some(next) = self.hosts.leave(&due.host) {
             self.start(next);
         }
     }
@@ -217,11 +221,8 @@ impl Checker {
     }
 
     fn settle(&mut self) {
-        let (app, schedule) = (&self.app, &self.schedule);
-        let is_ill = |no| {
-            let Some((instance, judged)) = schedule.target(no) else { return true };
-            app.status_of(instance, judged).is_none_or(|status| status == Status::Unhealthy)
-        };
+        let status = |no| self.schedule.target(no).and_then(Target::status);
+        let is_ill = |no| status(no).is_none_or(|status| status == Status::Unhealthy);
         let Steps { tell: told, ask, dropped, turned } = self.doubt.settle(Instant::now(), is_ill);
         for no in ask {
             self.schedule.bring_forward(no);
@@ -235,6 +236,18 @@ impl Checker {
         }
         if turned {
             self.app.guard(Guard::Suspicion, self.doubt.is_suspicious().then_some(CUT_OFF));
+        }
+    }
+}
+
+/// Asks. Its turn comes again whatever becomes of it.
+async fn run(probes: Arc<Probes>, judged: Arc<Judged>, due: Due, mut line: Line) -> Ended {
+    let asked = AssertUnwindSafe(probes.ask(&judged, &mut line)).catch_unwind().await;
+    match asked {
+        Ok(observed) => Ended::Run { due, line, observed: Some(observed) },
+        Err(_) => {
+            tracing::error!("a check failed to run");
+            Ended::Run { due, line: Line::default(), observed: None }
         }
     }
 }

@@ -17,8 +17,9 @@ use tokio_util::time::{DelayQueue, delay_queue};
 use super::backoff::Backoff;
 use crate::{
     app::{App, Difference, Snapshot, Subject},
-    domain::{Instance, InstanceId, Judged, check::Kind},
+    domain::{Instance, InstanceId, Judged, Status, check::Kind},
     probe::{Line, host_of},
+    telemetry::Clock,
 };
 
 /// A new instance is asked about a second after it registered.
@@ -38,18 +39,23 @@ pub(super) struct Schedule {
     gone: Vec<TargetNo>,
 }
 
-struct Target {
-    instance: InstanceId,
-    judged: Arc<Judged>,
+pub(super) struct Target {
+    /// As it was when it was last followed.
+    pub instance: Arc<Instance>,
+    /// The check's place among those of the instance.
+    pub place: usize,
+    pub judged: Arc<Judged>,
     /// What is known of it outside the log goes by this.
     subject: Subject,
+    /// Where it is measured how long it takes.
+    pub clock: Clock,
     host: Arc<str>,
     /// Its connection and the like, while no check of it is under way.
     line: Line,
     /// None while a check of it is under way.
     waiting: Option<delay_queue::Key>,
-    /// Whether it is another one than at its last run.
-    is_new: bool,
+    /// Whether it has become another one since its last run began.
+    pub is_new: bool,
     /// Whether it has found its place in the interval.
     is_spread: bool,
     /// When its last check ended here.
@@ -62,15 +68,7 @@ struct Target {
 /// A check whose time has come.
 pub(super) struct Due {
     pub no: TargetNo,
-    pub instance: InstanceId,
-    pub judged: Arc<Judged>,
     pub host: Arc<str>,
-    pub line: Line,
-    /// What was learnt of another target does not count here.
-    pub is_new: bool,
-    pub rests_until: Option<Instant>,
-    subject: Subject,
-    ended: Option<DateTime<Utc>>,
 }
 
 impl Schedule {
@@ -87,10 +85,10 @@ impl Schedule {
                 for (place, judged) in asked(instance) {
                     let wait =
                         if is_first { wait_at_start(instance, place, &judged, app) } else { FIRST_AFTER };
-                    self.plan(instance, place, judged, wait);
+                    self.plan(instance, place, judged, wait, app);
                 }
             }
-            Difference::Changed(instance) => self.replan(instance),
+            Difference::Changed(instance) => self.replan(instance, app),
             Difference::Gone(id) => self.remove(id),
         });
         is_first
@@ -105,25 +103,31 @@ impl Schedule {
             let no = expired.into_inner();
             if let Some(target) = self.targets.get_mut(&no) {
                 target.waiting = None;
-                return Due {
-                    no,
-                    instance: target.instance,
-                    judged: target.judged.clone(),
-                    subject: target.subject.clone(),
-                    host: target.host.clone(),
-                    line: std::mem::take(&mut target.line),
-                    is_new: std::mem::take(&mut target.is_new),
-                    rests_until: target.rests_until,
-                    ended: target.ended,
-                };
+                return Due { no, host: target.host.clone() };
             }
         }
     }
 
-    /// A check has ended. `line` is what it keeps for the next time.
-    pub fn again(&mut self, no: TargetNo, line: Line, silent: bool, now: DateTime<Utc>) {
-        let Some(target) = self.targets.get_mut(&no) else { return };
+    /// A check begins. Gives what it asks, and with what; None if it has gone by now.
+    pub fn begin(&mut self, no: TargetNo) -> Option<(Arc<Judged>, Line)> {
+        let target = self.targets.get_mut(&no)?;
+        target.is_new = false;
+        Some((target.judged.clone(), std::mem::take(&mut target.line)))
+    }
+
+    /// A check has been run. `line` is what it keeps for the next time.
+    pub fn ended(&mut self, no: TargetNo, line: Line, now: DateTime<Utc>) -> Option<&Target> {
+        let target = self.targets.get_mut(&no)?;
         target.ended = Some(now);
+        if !target.is_new {
+            target.line = line;
+        }
+        Some(target)
+    }
+
+    /// A check that has been run waits for its next turn. Gives its interval, unless it has gone.
+    pub fn again(&mut self, no: TargetNo, silent: bool) -> Option<Duration> {
+        let target = self.targets.get_mut(&no)?;
         let interval = target.judged.check.interval;
         target.rest(silent, interval);
         let wait = if target.is_new {
@@ -135,28 +139,19 @@ impl Schedule {
             target.is_spread = true;
             interval / 2 + share(no, interval / 2)
         };
-        if !target.is_new {
-            target.line = line;
-        }
         self.put_off(no, wait);
+        Some(interval)
     }
 
-    /// A check whose turn is now: puts it off if it is left alone for a while.
-    pub fn rests(&mut self, due: &Due, app: &App) -> bool {
-        // who is to be removed in the end must be found in time if he is well again
-        if due.judged.check.deregister_after.is_some() {
-            return false;
+    /// A check whose turn is now: puts it off if it need not be run.
+    pub fn can_wait(&mut self, no: TargetNo, app: &App) -> bool {
+        let Some(target) = self.targets.get(&no) else { return true };
+        // A report meanwhile counts as this check: the next one comes a whole interval after it.
+        let wait = target.wait_after_report(app).or_else(|| target.wait_in_rest(app));
+        if let Some(wait) = wait {
+            self.put_off(no, wait);
         }
-        let Some(left) = due.rests_until.map(|until| until.saturating_duration_since(Instant::now())) else {
-            return false;
-        };
-        // who registers again, or sends a heartbeat, may be there again
-        let is_heard = app.last_seen(due.instance) > due.ended;
-        if left.is_zero() || is_heard {
-            return false;
-        }
-        self.put_off(due.no, left.min(due.judged.check.interval));
-        true
+        wait.is_some()
     }
 
     /// A check is to be run now, ahead of its turn, unless it is under way.
@@ -172,13 +167,12 @@ impl Schedule {
     }
 
     /// The checks that were not run here yet.
-    pub fn fresh(&self) -> impl Iterator<Item = (TargetNo, InstanceId, &Judged)> {
-        let fresh = self.targets.iter().filter(|(_, target)| target.ended.is_none());
-        fresh.map(|(no, target)| (*no, target.instance, &*target.judged))
+    pub fn fresh(&self) -> impl Iterator<Item = (TargetNo, &Target)> {
+        self.targets.iter().filter(|(_, target)| target.ended.is_none()).map(|(no, target)| (*no, target))
     }
 
-    pub fn target(&self, no: TargetNo) -> Option<(InstanceId, &Judged)> {
-        self.targets.get(&no).map(|target| (target.instance, &*target.judged))
+    pub fn target(&self, no: TargetNo) -> Option<&Target> {
+        self.targets.get(&no)
     }
 
     /// A check is another replica's to run.
@@ -195,7 +189,7 @@ impl Schedule {
     pub fn take_over(&mut self, app: &App) {
         for (no, target) in &mut self.targets {
             let check = &target.judged.check;
-            if !app.owns(target.instance, &check.id) {
+            if !target.is_own(app) {
                 continue;
             }
             let Some(key) = &target.waiting else { continue };
@@ -219,19 +213,17 @@ impl Schedule {
         }
     }
 
-    fn plan(&mut self, instance: &Instance, place: usize, judged: Judged, wait: Duration) {
-        let subject = Subject { instance: instance.id, check: instance.spec.id_at(place) };
-        let instance = instance.id;
+    fn plan(&mut self, instance: &Arc<Instance>, place: usize, judged: Judged, wait: Duration, app: &App) {
         self.last += 1;
         let no = self.last;
         let waiting = Some(self.queue.insert(no, wait.min(judged.check.interval)));
-        let host = host_of(&judged.check, &judged.host);
-        let judged = Arc::new(judged);
         let target = Target {
-            instance,
-            judged,
-            subject,
-            host,
+            instance: instance.clone(),
+            place,
+            subject: subject_of(instance, place),
+            clock: app.metrics().check_clock(instance.service.as_str()),
+            host: host_of(&judged.check, &judged.host),
+            judged: Arc::new(judged),
             line: Line::default(),
             waiting,
             is_new: false,
@@ -241,45 +233,42 @@ impl Schedule {
             rests_until: None,
         };
         self.targets.insert(no, target);
-        self.of_instance.entry(instance).or_default().push(no);
+        self.of_instance.entry(instance.id).or_default().push(no);
     }
 
     /// A check that asks something else now is run soon; any other change leaves its turn as it is.
-    fn replan(&mut self, instance: &Instance) {
+    fn replan(&mut self, instance: &Arc<Instance>, app: &App) {
         let mut left = self.of_instance.remove(&instance.id).unwrap_or_default();
         let mut kept = SmallVec::new();
         let mut fresh = Vec::new();
-        for (at, judged) in asked(instance) {
+        for (place, judged) in asked(instance) {
             let same = |no: &TargetNo| {
                 self.targets.get(no).is_some_and(|target| target.judged.check.id == judged.check.id)
             };
-            let Some(place) = left.iter().position(same) else {
-                fresh.push((at, judged));
+            let Some(at) = left.iter().position(same) else {
+                fresh.push((place, judged));
                 continue;
             };
-            let no = left.swap_remove(place);
+            let no = left.swap_remove(at);
             kept.push(no);
-            if let Some(target) = self.targets.get_mut(&no)
-                && *target.judged != judged
-            {
-                let soon = FIRST_AFTER.min(judged.check.interval);
-                target.subject.check = instance.spec.id_at(at);
-                target.host = host_of(&judged.check, &judged.host);
-                target.judged = Arc::new(judged);
-                target.line = Line::default();
-                target.is_new = true;
-                target.backoff = Backoff::default();
-                target.rests_until = None;
-                if let Some(key) = &target.waiting {
-                    self.queue.reset(key, soon);
+            if let Some(target) = self.targets.get_mut(&no) {
+                target.instance = instance.clone();
+                target.place = place;
+                target.subject = subject_of(instance, place);
+                if *target.judged != judged {
+                    let soon = FIRST_AFTER.min(judged.check.interval);
+                    target.become_new(judged);
+                    if let Some(key) = &target.waiting {
+                        self.queue.reset(key, soon);
+                    }
                 }
             }
         }
         if !kept.is_empty() {
             self.of_instance.insert(instance.id, kept);
         }
-        for (at, judged) in fresh {
-            self.plan(instance, at, judged, FIRST_AFTER);
+        for (place, judged) in fresh {
+            self.plan(instance, place, judged, FIRST_AFTER, app);
         }
         self.forget(&left);
     }
@@ -300,6 +289,24 @@ impl Schedule {
 }
 
 impl Target {
+    /// Whether it is this replica's to ask.
+    pub fn is_own(&self, app: &App) -> bool {
+        app.owns(self.instance.id, &self.judged.check.id)
+    }
+
+    pub fn status(&self) -> Option<Status> {
+        self.instance.health.state(self.place).map(|state| state.status)
+    }
+
+    fn become_new(&mut self, judged: Judged) {
+        self.host = host_of(&judged.check, &judged.host);
+        self.judged = Arc::new(judged);
+        self.line = Line::default();
+        self.is_new = true;
+        self.backoff = Backoff::default();
+        self.rests_until = None;
+    }
+
     fn rest(&mut self, silent: bool, interval: Duration) {
         if !silent {
             self.backoff.heard();
@@ -311,6 +318,42 @@ impl Target {
         let wait = self.backoff.wait(interval, now);
         self.rests_until = (wait > interval).then(|| now + wait);
     }
+
+    /// How long it is left alone yet, because it has been silent for long.
+    fn wait_in_rest(&self, app: &App) -> Option<Duration> {
+        let until = self.rests_until?;
+        let check = &self.judged.check;
+        // who is to be removed in the end must be found in time if he is well again
+        if check.deregister_after.is_some() {
+            return None;
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        // who registers again, or sends a heartbeat, may be there again
+        let is_heard = app.last_seen(self.instance.id) > self.ended;
+        (!left.is_zero() && !is_heard).then(|| left.min(check.interval))
+    }
+
+    /// How long it need not be run because of a report since it was planned.
+    fn wait_after_report(&self, app: &App) -> Option<Duration> {
+        // what was learnt of another target does not count here
+        if self.is_new {
+            return None;
+        }
+        let last = app.last_check_of(&self.subject)?;
+        if self.ended.is_some_and(|ended| last <= ended) {
+            return None;
+        }
+        // a check in the future tells of clocks, not of checks
+        let since = (app.now() - last).to_std().ok()?;
+        // a planned check comes a whole interval after the last one, give or take the clocks' grain
+        let interval = self.judged.check.interval;
+        let grain = Duration::from_millis(250).min(interval / 2);
+        interval.checked_sub(since).filter(|wait| *wait > grain)
+    }
+}
+
+fn subject_of(instance: &Instance, place: usize) -> Subject {
+    Subject { instance: instance.id, check: instance.spec.id_at(place) }
 }
 
 /// What of an instance is to be asked, with its place among its checks.
@@ -321,20 +364,6 @@ fn asked(instance: &Instance) -> impl Iterator<Item = (usize, Judged)> {
         .enumerate()
         .filter(|(_, check)| check.ask.kind() != Kind::Ttl)
         .map(|(place, check)| (place, Judged { check, host: spec.host.clone(), port: spec.port }))
-}
-
-/// How long a check that was reported on since it was planned need not be run.
-pub(super) fn wait_after_report(due: &Due, app: &App) -> Option<Duration> {
-    let last = app.last_check_of(&due.subject)?;
-    if due.ended.is_some_and(|ended| last <= ended) {
-        return None;
-    }
-    // a check in the future tells of clocks, not of checks
-    let since = (app.now() - last).to_std().ok()?;
-    // a planned check comes a whole interval after the last one, give or take the clocks' grain
-    let interval = due.judged.check.interval;
-    let grain = Duration::from_millis(250).min(interval / 2);
-    interval.checked_sub(since).filter(|wait| *wait > grain)
 }
 
 /// After a start every check would be due at once. Those that were run keep their turn, those of new instances are run

@@ -4,44 +4,51 @@
 //! task of its own and goes where the check goes.
 
 use std::{
-    pin::{Pin, pin},
+    future::poll_fn,
+    mem::MaybeUninit,
+    pin::Pin,
     sync::Arc,
+    task::{Poll, ready},
     time::{Duration, Instant},
 };
 
-use bytes::{Bytes, BytesMut};
 use http::{
-    HeaderName, HeaderValue, Request, StatusCode,
-    header::{ACCEPT, HOST, USER_AGENT},
-    request::Parts,
+    HeaderMap, HeaderName, HeaderValue, StatusCode,
+    header::{ACCEPT, CONTENT_LENGTH, HOST, USER_AGENT},
 };
-use http_body_util::{BodyExt as _, Empty};
-use hyper::{body::Incoming, client::conn::http1};
-use hyper_util::rt::TokioIo;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{self, AsyncRead as _, AsyncWriteExt as _, ReadBuf},
+    net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore},
 };
+use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
 use url::Url;
 
-use super::{Line, Told, dial::Dialer, root_cause, tls::Trust};
-use crate::domain::{Host, Seen, check::HttpAsk, expect::Judged};
+use super::{
+    Line, Told,
+    answer::{Answer, Reader},
+    dial::Dialer,
+    tls::Trust,
+};
+use crate::domain::{
+    Host,
+    check::{HttpAsk, Method},
+    expect::Judged,
+};
 
-/// How much of an answer is read where nothing in it matters, so that its connection can be kept.
-const MOST_TO_PASS_OVER: usize = 16 * 1024;
-/// How much is read of one that matters.
-const MOST_TO_READ: usize = 64 * 1024;
+/// So much is read at once.
+const PIECE: usize = 4096;
 /// An older connection is not used again: the name may lead elsewhere by now.
 const KEEP_FOR: Duration = Duration::from_mins(5);
 /// How long the rest of an answer is waited for that nobody looks at.
 const PASS_OVER_WITHIN: Duration = Duration::from_millis(500);
 const AGENT: &str = concat!("rollcall/", env!("CARGO_PKG_VERSION"));
 
-type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
+type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
 pub(super) struct HttpLine {
-    sender: http1::SendRequest<Empty<Bytes>>,
-    driver: Driver,
+    stream: Stream,
     since: Instant,
     /// Its place among the connections that are kept.
     kept: Option<OwnedSemaphorePermit>,
@@ -80,7 +87,10 @@ pub(super) async fn ask(
             Err(reason) => return Told::failing(reason),
         },
     };
-    let kept = line.http.take().filter(|line| line.since.elapsed() < KEEP_FOR);
+    let kept = match line.http.take().filter(|line| line.since.elapsed() < KEEP_FOR) {
+        Some(line) => untouched(line).await,
+        None => None,
+    };
     let is_used = kept.is_some();
     let mut result = exchange(dialer, trust, ask, &prepared, kept).await;
     if let (true, Err(Trouble::Closed(_))) = (is_used, &result) {
@@ -88,25 +98,24 @@ pub(super) async fn ask(
     }
     line.request = Some(prepared);
     match result {
-        Ok((status, body, kept)) => {
+        Ok((answer, kept)) => {
             line.http = kept;
-            let Judged { seen, output, load } = ask.expect.judge(status.as_u16(), &body);
-            let output = match (seen, output) {
-                (Seen::Failing | Seen::Warning, Some(output))
-                    if output == format!("answered {}", status.as_u16()) =>
-                {
-                    Some(format!("answered {status}"))
-                }
-                (_, output) => output,
-            };
-            Told { seen, output, load, silent: false }
+            told(ask, &answer)
         }
         Err(Trouble::Unreachable(output) | Trouble::Closed(output)) => Told::silent(output),
         Err(Trouble::Broken(output)) => Told::failing(output),
     }
 }
 
-type Answer = (StatusCode, Bytes, Option<HttpLine>);
+fn told(ask: &HttpAsk, answer: &Answer) -> Told {
+    let Judged { seen, output, load } = ask.expect.judge(answer.status, &answer.body);
+    // what a status is called says more than its number
+    let output = output.map(|output| match StatusCode::from_u16(answer.status) {
+        Ok(status) if output == format!("answered {}", answer.status) => format!("answered {status}"),
+        _ => output,
+    });
+    Told { seen, output, load, silent: false }
+}
 
 async fn exchange(
     dialer: &Dialer,
@@ -114,60 +123,78 @@ async fn exchange(
     ask: &HttpAsk,
     prepared: &Prepared,
     line: Option<HttpLine>,
-) -> Result<Answer, Trouble> {
-    let line = match line {
+) -> Result<(Answer, Option<HttpLine>), Trouble> {
+    let mut line = match line {
         Some(line) => line,
-        // seldom, and large: what is kept open does not carry its weight around
+        // seldom, and large: who has a line does not carry its weight around
         None => Box::pin(open(dialer, trust, ask, &prepared.url)).await?,
     };
-    let request = prepared.request();
-    let HttpLine { mut sender, mut driver, since, kept } = line;
-    let (done, driver) = {
-        let mut work = pin!(converse(&mut sender, request, ask));
-        let done = tokio::select! {
-            biased;
-            done = &mut work => Some(done),
-            _ended = driver.as_mut() => None,
-        };
-        match done {
-            Some(done) => (done, Some(driver)),
-            // What the target said before the end is there to be read. The driver has to go: whoever waits for it would
-            // not learn that it has ended.
-            None => {
-                drop(driver);
-                (work.await, None)
+    let answer = converse(&mut line.stream, &prepared.request, ask).await?;
+    let kept = answer.leaves_open.then_some(line);
+    Ok((answer, kept))
+}
+
+/// Sends the request and reads the answer as far as it matters.
+async fn converse(stream: &mut Stream, request: &[u8], ask: &HttpAsk) -> Result<Answer, Trouble> {
+    // who hangs up early may have said why before that: it is there to be read
+    let sent = async {
+        stream.write_all(request).await?;
+        stream.flush().await
+    };
+    let sent = sent.await;
+    let mut reader = Reader::new(ask);
+    while !reader.knows_enough() {
+        match (read(stream, &mut reader).await, &sent) {
+            (Ok(None), _) => {}
+            (Ok(Some(answer)), _) => return Ok(answer),
+            (Err(Trouble::Closed(_)), Err(error)) => return Err(Trouble::Closed(error.to_string())),
+            (Err(trouble), _) => return Err(trouble),
+        }
+    }
+    // the rest is read only so that the connection can be kept
+    let rest = async {
+        loop {
+            if let Some(answer) = read(stream, &mut reader).await? {
+                return Ok::<_, Trouble>(answer);
             }
         }
     };
-    let (status, body, whole) = done?;
-    let line = driver.filter(|_| whole && !sender.is_closed());
-    Ok((status, body, line.map(|driver| HttpLine { sender, driver, since, kept })))
+    match tokio::time::timeout(PASS_OVER_WITHIN, rest).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(_)) | Err(_) => reader.end().map_err(Trouble::Broken),
+    }
 }
 
-/// Sends the request and reads the answer as far as it matters. Says whether it was read to its end.
-async fn converse(
-    sender: &mut http1::SendRequest<Empty<Bytes>>,
-    request: Request<Empty<Bytes>>,
-    ask: &HttpAsk,
-) -> Result<(StatusCode, Bytes, bool), Trouble> {
-    let closed = |error: &hyper::Error| Trouble::Closed(root_cause(error));
-    sender.ready().await.map_err(|error| closed(&error))?;
-    let response = sender.send_request(request).await.map_err(|error| {
-        let before_an_answer = error.is_canceled() || error.is_closed() || error.is_incomplete_message();
-        if before_an_answer { closed(&error) } else { Trouble::Broken(root_cause(&error)) }
-    })?;
-    let status = response.status();
-    if !ask.expect.needs_body(status.as_u16()) {
-        // what nobody looks at is read only so that the connection can be kept
-        let passed_over = read(response.into_body(), MOST_TO_PASS_OVER);
-        let passed_over = tokio::time::timeout(PASS_OVER_WITHIN, passed_over).await;
-        let whole = matches!(passed_over, Ok(Ok((_, true))));
-        return Ok((status, Bytes::new(), whole));
-    }
-    match read(response.into_body(), MOST_TO_READ).await {
-        Ok((body, true)) => Ok((status, body, true)),
-        Ok((_, false)) => Err(Trouble::Broken(format!("the body is longer than {MOST_TO_READ} bytes"))),
-        Err(error) => Err(Trouble::Broken(root_cause(&error))),
+/// The line, if it is as it was left. One that was closed meanwhile is of no use, and where something has come that
+/// nobody asked for the next answer would be to another question.
+async fn untouched(mut line: HttpLine) -> Option<HttpLine> {
+    let mut byte = [0];
+    let touched = poll_fn(|cx| {
+        let polled = Pin::new(&mut line.stream).poll_read(cx, &mut ReadBuf::new(&mut byte));
+        Poll::Ready(polled.is_ready())
+    });
+    let touched = touched.await;
+    (!touched).then_some(line)
+}
+
+/// Reads once. Gives the answer if that was the end of it.
+async fn read(stream: &mut Stream, reader: &mut Reader<'_>) -> Result<Option<Answer>, Trouble> {
+    let polled = poll_fn(|cx| {
+        let mut space = [const { MaybeUninit::uninit() }; PIECE];
+        let mut piece = ReadBuf::uninit(&mut space);
+        ready!(Pin::new(&mut *stream).poll_read(cx, &mut piece))?;
+        let understood = match piece.filled() {
+            [] => None,
+            piece => Some(reader.take(piece)),
+        };
+        Poll::Ready(io::Result::Ok(understood))
+    });
+    match polled.await {
+        Ok(Some(understood)) => understood.map_err(Trouble::Broken),
+        Ok(None) if reader.is_at_start() => Err(Trouble::Closed("closed without an answer".to_owned())),
+        Ok(None) => reader.end().map(Some).map_err(Trouble::Broken),
+        Err(error) if reader.is_at_start() => Err(Trouble::Closed(error.to_string())),
+        Err(error) => Err(Trouble::Broken(error.to_string())),
     }
 }
 
@@ -176,69 +203,51 @@ async fn open(dialer: &Dialer, trust: &Trust, ask: &HttpAsk, url: &Url) -> Resul
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     let port = url.port_or_known_default().unwrap_or(80);
     let stream = dialer.connect(bare, port).await.map_err(|error| Trouble::Unreachable(error.to_string()))?;
-    if url.scheme() == "https" {
+    let stream = if url.scheme() == "https" {
         let stream = trust.secure(stream, bare, ask.tls.as_ref(), b"http/1.1").await;
-        greet(stream.map_err(Trouble::Broken)?).await
+        Either::Right(Box::new(stream.map_err(Trouble::Broken)?))
     } else {
-        greet(stream).await
-    }
-}
-
-async fn greet<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S) -> Result<HttpLine, Trouble> {
-    let (sender, connection) = http1::Builder::new()
-        .max_buf_size(MOST_TO_READ)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| Trouble::Broken(root_cause(&error)))?;
-    Ok(HttpLine { sender, driver: Box::pin(connection), since: Instant::now(), kept: None })
+        Either::Left(stream)
+    };
+    Ok(HttpLine { stream, since: Instant::now(), kept: None })
 }
 
 /// What a check asks for. It is the same each time.
 pub(super) struct Prepared {
     url: Url,
-    head: Parts,
+    request: Box<[u8]>,
 }
 
 impl Prepared {
     fn of(ask: &HttpAsk, host: &Host, port: u16) -> Result<Self, String> {
         let url = Url::parse(&ask.url(host, port)).map_err(|error| error.to_string())?;
-        let head = head_of(ask, &url).map_err(|error| error.to_string())?;
-        Ok(Self { url, head })
-    }
-
-    fn request(&self) -> Request<Empty<Bytes>> {
-        Request::from_parts(self.head.clone(), Empty::new())
+        let headers = headers_of(ask, &url).map_err(|error| error.to_string())?;
+        let mut request = format!("{} {}", ask.method.as_str(), url.path()).into_bytes();
+        if let Some(query) = url.query() {
+            request.push(b'?');
+            request.extend_from_slice(query.as_bytes());
+        }
+        request.extend_from_slice(b" HTTP/1.1\r\n");
+        for (name, value) in &headers {
+            for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+                request.extend_from_slice(part);
+            }
+        }
+        request.extend_from_slice(b"\r\n");
+        Ok(Self { url, request: request.into() })
     }
 }
 
-fn head_of(ask: &HttpAsk, url: &Url) -> Result<Parts, http::Error> {
-    let authority = url.authority();
-    let target = match url.query() {
-        Some(query) => format!("{}?{query}", url.path()),
-        None => url.path().to_owned(),
-    };
-    let (mut head, ()) = Request::builder().method(ask.method.as_str()).uri(target).body(())?.into_parts();
-    let headers = &mut head.headers;
-    headers.insert(HOST, HeaderValue::from_str(authority)?);
+fn headers_of(ask: &HttpAsk, url: &Url) -> Result<HeaderMap, http::Error> {
+    let mut headers = HeaderMap::new();
+    headers.insert(HOST, HeaderValue::from_str(url.authority())?);
     headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
     headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
+    if matches!(ask.method, Method::Post | Method::Put) {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
     for (name, value) in &ask.headers {
         headers.insert(HeaderName::from_bytes(name.as_bytes())?, HeaderValue::from_str(value)?);
     }
-    Ok(head)
-}
-
-/// The beginning of a body, and whether that was all of it.
-async fn read(mut body: Incoming, most: usize) -> Result<(Bytes, bool), hyper::Error> {
-    let mut read = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame?;
-        if let Some(data) = frame.data_ref() {
-            if read.len() + data.len() > most {
-                return Ok((read.freeze(), false));
-            }
-            read.extend_from_slice(data);
-        }
-    }
-    Ok((read.freeze(), true))
+    Ok(headers)
 }

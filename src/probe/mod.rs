@@ -3,6 +3,7 @@
 //! Invariant: no way leads to an address that may not be asked. All of them connect through `dial`, which looks a name
 //! up once, picks from what it found, and connects to that very address.
 
+mod answer;
 mod dial;
 mod grpc;
 mod http;

@@ -9,7 +9,9 @@ use std::{
     time::Duration,
 };
 
-use prometheus_client::{collector::Collector, encoding::text, registry::Registry};
+use prometheus_client::{
+    collector::Collector, encoding::text, metrics::histogram::Histogram, registry::Registry,
+};
 
 use super::{
     families::{Alerted, Families, Request, Service},
@@ -33,6 +35,16 @@ struct Inner {
     families: Families,
     services: ServiceLabels,
     routes: Bounded,
+}
+
+/// Clones count into the same histogram.
+#[derive(Clone, Debug)]
+pub struct Clock(Histogram);
+
+impl Clock {
+    pub fn measured(&self, took: Duration) {
+        self.0.observe(took.as_secs_f64());
+    }
 }
 
 impl Metrics {
@@ -71,10 +83,10 @@ impl Metrics {
         self.0.families.registrations.get_or_create(&Service { service_name }).inc();
     }
 
-    /// An instance of a service was asked for its health.
-    pub fn checked(&self, service: &str, seconds: f64) {
+    /// Where it is measured how long asking the instances of a service takes.
+    pub fn check_clock(&self, service: &str) -> Clock {
         let service_name = self.0.services.of(service);
-        self.0.families.checks.get_or_create(&Service { service_name }).observe(seconds);
+        Clock(self.0.families.checks.get_or_create_owned(&Service { service_name }))
     }
 
     /// A request was answered. `route` is the route's pattern, never the path that was asked for; `None` for a
@@ -298,7 +310,7 @@ mod tests {
         let metrics = Metrics::new();
         metrics.registered("billing");
         metrics.clone().registered("billing");
-        metrics.checked("billing", 0.02);
+        metrics.check_clock("billing").measured(Duration::from_millis(20));
         metrics.request(Some("/api/v1/services/{id}"), "GET", 200, Duration::from_micros(200));
         metrics.connections(5);
         metrics.connection_refused(Full::Everywhere);
@@ -353,7 +365,7 @@ mod tests {
         let metrics = Metrics::new();
         for number in 0..3_000 {
             metrics.registered(&format!("service-{number}"));
-            metrics.checked(&format!("service-{number}"), 0.1);
+            metrics.check_clock(&format!("service-{number}")).measured(Duration::from_millis(100));
             metrics.request(Some(&format!("/path/{number}")), "BREW", 404, Duration::from_millis(100));
             metrics.request(None, "GET", 404, Duration::from_millis(100));
         }

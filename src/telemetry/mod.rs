@@ -17,6 +17,6 @@ pub use self::{
     kinds::{Class, CommandOutcome, Full, Guard, NotLetIn, Overdue, PollResult, Refused},
     labels::ServiceLabels,
     logging::{LoggingError, init_logging},
-    metrics::{CONTENT_TYPE, Metrics},
+    metrics::{CONTENT_TYPE, Clock, Metrics},
     told::Told,
 };

@@ -1,4 +1,11 @@
-use std::net::Ipv4Addr;
+use std::{
+    net::Ipv4Addr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -129,6 +136,42 @@ async fn an_answer_that_ends_its_connection_counts() {
     assert!(told.len() >= well + 3, "{told:?}");
 }
 
+/// Some say that they have waited too long before they hang up. That is no answer to what is asked next.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_nobody_asked_for_is_no_answer() {
+    let app = TestApp::start_checking().await;
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (asked, asked_late) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let counts = (asked.clone(), asked_late.clone());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let (asked, asked_late) = counts.clone();
+            tokio::spawn(async move {
+                let mut request = [0; 4096];
+                let well = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+                let tired = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n";
+                assert!(stream.read(&mut request).await.unwrap() > 0);
+                asked.fetch_add(1, SeqCst);
+                stream.write_all(well).await.unwrap();
+                // the answer has been taken by then, and the next question has not come
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                stream.write_all(tired).await.unwrap();
+                if stream.read(&mut request).await.is_ok_and(|length| length > 0) {
+                    asked_late.fetch_add(1, SeqCst);
+                }
+            });
+        }
+    });
+    let check = quick("http", json!({"interval": "200ms", "unhealthy_after": 1}));
+    let path = app.path_of(&checked("tired", port, &json!([check]))).await;
+    wait_until(PATIENCE, "it is asked", async || (asked.load(SeqCst) >= 10).then_some(())).await;
+    assert_eq!(app.body(&path).await["status"], "healthy");
+    assert_eq!(asked_late.load(SeqCst), 0);
+    let events = app.body("/api/v1/events?kind=status_change").await;
+    assert_eq!(events["events"].as_array().unwrap().len(), 1, "{events}");
+}
+
 /// The port of a server that reads a request, says this, and hangs up.
 async fn raw_target(answer: &'static str) -> u16 {
     let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
@@ -180,7 +223,7 @@ async fn tls_target(names: &[&str]) -> (u16, String) {
             .with_no_client_auth()
             .with_single_cert(vec![key.cert.der().clone()], private)
             .unwrap();
-    let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
     let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
