@@ -1,6 +1,9 @@
 //! How instances fare: what is reported, what is seen, and what is known.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future;
@@ -225,8 +228,8 @@ impl App {
     }
 
     /// The same of one that is known to be such from before, where anybody may do so.
-    pub fn heard_again(&self, id: InstanceId) -> bool {
-        !self.0.auth.is_required() && self.0.liveness.seen_again(id, self.now())
+    pub fn heard_again(&self, id: InstanceId, at: Instant) -> bool {
+        !self.0.auth.is_required() && self.0.liveness.seen_again(id, self.micros_at(at))
     }
 
     /// The instance itself was heard of, which is what its ttl checks wait for.

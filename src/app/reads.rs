@@ -102,4 +102,9 @@ impl App {
     pub fn now(&self) -> DateTime<Utc> {
         self.0.log.follower().now()
     }
+
+    /// The same at a moment, in microseconds, for whoever is asked all the time.
+    pub(super) fn micros_at(&self, at: Instant) -> i64 {
+        self.0.log.follower().clock().micros_at(at)
+    }
 }

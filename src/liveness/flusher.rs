@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Entry, Known, Liveness, Subject, merge};
+use super::{Entry, Known, Liveness, Subject, UNHEARD, merge};
 use crate::{
     store::{Connection, Database, Lane, StoreError, liveness},
     view::{Snapshot, View},
@@ -101,7 +101,7 @@ impl Liveness {
     /// Forgets what came in about instances after they had gone.
     fn keep_only(&self, snapshot: &Snapshot) {
         for mut shard in self.each_shard() {
-            shard.plain.retain(|id, heard| heard.is_some() || snapshot.has_instance(*id));
+            shard.plain.retain(|id, heard| *heard != UNHEARD || snapshot.has_instance(*id));
             shard.entries.retain(|subject, entry| {
                 let lives = || {
                     let instance = snapshot.find(subject.instance)?;

@@ -33,10 +33,17 @@ struct Shard {
     /// Those with something fresh.
     dirty: Vec<Subject>,
     /// Instances of which nothing follows from a sign of life but that it is noted, and when they were heard of since the
-    /// last flush: apart from the entries, so that what is told all day leads into little memory.
-    plain: HashMap<InstanceId, Option<DateTime<Utc>>, RandomState>,
+    /// last flush, in microseconds: apart from the entries, so that what is told all day leads into little memory.
+    plain: HashMap<InstanceId, i64, RandomState>,
     /// Those of them that were heard of.
     plain_dirty: Vec<InstanceId>,
+}
+
+/// Of an instance that was not heard of since the last flush.
+const UNHEARD: i64 = i64::MIN;
+
+fn heard_at(micros: i64) -> Option<DateTime<Utc>> {
+    if micros == UNHEARD { None } else { DateTime::from_timestamp_micros(micros) }
 }
 
 /// What is known of one subject. Each of the three is merged over the one before it.
@@ -67,7 +74,8 @@ impl Liveness {
         let shard = self.shard(subject.instance);
         let mut known = shard.entries.get(subject).map(Entry::merged).unwrap_or_default();
         if subject.check.is_none() {
-            known.last_seen = known.last_seen.max(shard.plain.get(&subject.instance).copied().flatten());
+            let heard = shard.plain.get(&subject.instance).and_then(|micros| heard_at(*micros));
+            known.last_seen = known.last_seen.max(heard);
         }
         known
     }
@@ -77,16 +85,16 @@ impl Liveness {
         self.note(Subject::of(id), &Known { last_seen: Some(at), load, ..Known::default() });
     }
 
-    /// A sign of life of an instance that is known to be there, and known to be plain. False, and nothing is noted, where it is
-    /// not.
-    pub fn seen_again(&self, id: InstanceId, at: DateTime<Utc>) -> bool {
+    /// A sign of life, at this time in microseconds, of an instance that is known to be there, and known to be plain. False, and
+    /// nothing is noted, where it is not.
+    pub fn seen_again(&self, id: InstanceId, micros: i64) -> bool {
         let mut shard = self.shard(id);
         let shard = &mut *shard;
         let Some(heard) = shard.plain.get_mut(&id) else { return false };
-        if heard.is_none() {
+        if *heard == UNHEARD {
             shard.plain_dirty.push(id);
         }
-        *heard = (*heard).max(Some(at));
+        *heard = (*heard).max(micros);
         true
     }
 
@@ -97,7 +105,7 @@ impl Liveness {
             return;
         }
         if still() {
-            shard.plain.entry(id).or_default();
+            shard.plain.entry(id).or_insert(UNHEARD);
         } else {
             shard.take_for_special(id);
         }
@@ -190,7 +198,7 @@ impl Shard {
     }
 
     fn take_for_special(&mut self, id: InstanceId) {
-        if let Some(Some(at)) = self.plain.remove(&id) {
+        if let Some(at) = self.plain.remove(&id).and_then(heard_at) {
             self.note(Subject::of(id), &Known { last_seen: Some(at), ..Known::default() });
         }
     }
@@ -198,7 +206,8 @@ impl Shard {
     /// Puts what was heard of plain instances to what else is fresh.
     fn gather(&mut self) {
         for id in std::mem::take(&mut self.plain_dirty) {
-            if let Some(at) = self.plain.get_mut(&id).and_then(Option::take) {
+            let heard = self.plain.get_mut(&id).map(|heard| std::mem::replace(heard, UNHEARD));
+            if let Some(at) = heard.and_then(heard_at) {
                 self.note(Subject::of(id), &Known { last_seen: Some(at), ..Known::default() });
             }
         }
@@ -254,6 +263,10 @@ mod tests {
         DateTime::from_timestamp(second, 0).unwrap()
     }
 
+    fn micros(second: i64) -> i64 {
+        at(second).timestamp_micros()
+    }
+
     #[test]
     fn failures_are_counted_within_their_stretch() {
         let liveness = Liveness::default();
@@ -291,15 +304,15 @@ mod tests {
     #[test]
     fn only_who_is_known_to_be_plain_is_noted_at_once() {
         let liveness = Liveness::default();
-        assert!(!liveness.seen_again(id(1), at(1)));
+        assert!(!liveness.seen_again(id(1), micros(1)));
         liveness.take_for_plain(id(1), || true);
-        assert!(!liveness.seen_again(id(1), at(1)), "nobody has heard of it");
+        assert!(!liveness.seen_again(id(1), micros(1)), "nobody has heard of it");
         liveness.seen(id(1), at(1), Some(0.5));
-        assert!(!liveness.seen_again(id(1), at(2)));
+        assert!(!liveness.seen_again(id(1), micros(2)));
         liveness.take_for_plain(id(1), || false);
-        assert!(!liveness.seen_again(id(1), at(2)));
+        assert!(!liveness.seen_again(id(1), micros(2)));
         liveness.take_for_plain(id(1), || true);
-        assert!(liveness.seen_again(id(1), at(2)) && liveness.seen_again(id(1), at(1)));
+        assert!(liveness.seen_again(id(1), micros(2)) && liveness.seen_again(id(1), micros(1)));
         let known = liveness.known(id(1));
         assert_eq!((known.last_seen, known.load), (Some(at(2)), Some(0.5)));
         let flown = |liveness: &Liveness| -> Vec<_> {
@@ -308,18 +321,18 @@ mod tests {
         };
         assert!(liveness.waiting() > 0);
         assert_eq!((flown(&liveness), liveness.waiting()), (vec![(id(1), Some(at(2)))], 0));
-        assert!(liveness.seen_again(id(1), at(3)));
+        assert!(liveness.seen_again(id(1), micros(3)));
         assert_eq!(flown(&liveness), [(id(1), Some(at(3)))]);
         assert_eq!(flown(&liveness), []);
         // what was heard until then stays
-        assert!(liveness.seen_again(id(1), at(4)));
+        assert!(liveness.seen_again(id(1), micros(4)));
         liveness.changed(id(1));
         assert_eq!(
             (liveness.known(id(1)).last_seen, flown(&liveness)),
             (Some(at(4)), vec![(id(1), Some(at(4)))])
         );
         liveness.take_for_plain(id(1), || true);
-        assert!(liveness.seen_again(id(1), at(5)));
+        assert!(liveness.seen_again(id(1), micros(5)));
         liveness.all_changed();
         assert_eq!(
             (liveness.known(id(1)).last_seen, flown(&liveness)),
@@ -329,7 +342,7 @@ mod tests {
             liveness.seen(id(1), at(2), None);
             liveness.take_for_plain(id(1), || true);
             change(&liveness, id(1));
-            assert!(!liveness.seen_again(id(1), at(3)));
+            assert!(!liveness.seen_again(id(1), micros(3)));
         }
     }
 

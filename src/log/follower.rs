@@ -8,20 +8,22 @@ use std::{
     collections::{BTreeMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::anchor::{Anchor, Anchors};
+use super::{
+    anchor::{Anchor, Anchors},
+    reckoning::Reckoning,
+};
 use crate::{
-    clock,
     domain::{Change, Event, Revision},
     liveness::Liveness,
     store::{
@@ -48,9 +50,6 @@ const MARKS_KEPT: usize = 64;
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_AT_MOST: Duration = Duration::from_millis(500);
 
-/// What is known of the database's clock before it was asked.
-const NOT_COMPARED: i64 = i64::MIN;
-
 pub struct Follower {
     view: Arc<View>,
     liveness: Arc<Liveness>,
@@ -61,15 +60,10 @@ pub struct Follower {
     anchor: Mutex<Option<Anchor>>,
     anchors: Anchors,
     hint: Notify,
+    clock: Reckoning,
     started: Instant,
-    /// By this machine's clock, which is not asked again: it may be set while the replica runs.
-    started_at: DateTime<Utc>,
     /// Milliseconds after `started` at which the view was last known to be current, plus one; 0 = never.
     current_at: AtomicU64,
-    /// How far the database's clock is ahead of what has gone by here since the start, in microseconds.
-    clock_ahead: AtomicI64,
-    /// The latest time that was told, in microseconds.
-    last_now: AtomicI64,
 }
 
 /// Where the view stands in the log: None before the first load. A rebuild begins another past.
@@ -112,11 +106,9 @@ impl Follower {
             anchor: Mutex::new(anchors.read()),
             anchors,
             hint: Notify::new(),
+            clock: Reckoning::begin(),
             started: Instant::now(),
-            started_at: clock::now(),
             current_at: AtomicU64::new(0),
-            clock_ahead: AtomicI64::new(NOT_COMPARED),
-            last_now: AtomicI64::new(0),
         }
     }
 
@@ -138,34 +130,14 @@ impl Follower {
         Some(now.saturating_duration_since(self.started).saturating_sub(Duration::from_millis(at)))
     }
 
-    /// The time by the database's clock. It does not go back.
+    /// The time by the database's clock.
+    pub fn clock(&self) -> &Reckoning {
+        &self.clock
+    }
+
+    /// The same; it does not go back.
     pub fn now(&self) -> DateTime<Utc> {
-        let ahead = self.clock_ahead.load(Ordering::Relaxed);
-        if ahead == NOT_COMPARED {
-            return self.time_here();
-        }
-        let now = self.time_here() + TimeDelta::microseconds(ahead);
-        let micros = now.timestamp_micros();
-        let last = self.last_now.fetch_max(micros, Ordering::Relaxed);
-        DateTime::from_timestamp_micros(last.max(micros)).unwrap_or(now)
-    }
-
-    /// What a clock would show here that was right at the start, or as wrong as then, and that nobody sets.
-    fn time_here(&self) -> DateTime<Utc> {
-        let gone_by = i64::try_from(self.started.elapsed().as_micros()).unwrap_or(i64::MAX);
-        self.started_at + TimeDelta::microseconds(gone_by)
-    }
-
-    /// The database told its time at some moment of a poll that took `took`. What is believed already stays, unless
-    /// it lies outside of that.
-    fn compare_clocks(&self, told: DateTime<Utc>, took: Duration) {
-        let ahead = (told - self.time_here()).num_microseconds().unwrap_or(0);
-        let slack = i64::try_from(took.as_micros()).unwrap_or(i64::MAX);
-        let believed = self.clock_ahead.load(Ordering::Relaxed);
-        // the answer has been on its way for up to `took`: the truth is between `ahead` and that much more
-        if believed < ahead || believed > ahead.saturating_add(slack) {
-            self.clock_ahead.store(ahead.saturating_add(slack / 2), Ordering::Relaxed);
-        }
+        self.clock.now()
     }
 
     /// Something may have come to the log.
@@ -220,7 +192,7 @@ impl Follower {
                         let marks = epoch::marks(connection, asked_after, reached, TRAIL, *patience).await?;
                         self.remember(marks, rebuilds);
                     }
-                    self.compare_clocks(now, asked.elapsed());
+                    self.clock.compare(now, asked.elapsed());
                     if complete {
                         self.mark_current(asked);
                         return Ok(now);

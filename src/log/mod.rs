@@ -6,6 +6,7 @@ mod follower;
 mod hints;
 mod peers;
 mod plan;
+mod reckoning;
 mod repeat;
 mod request;
 mod settlement;

@@ -141,7 +141,7 @@ impl Front {
         let id = InstanceId(Uuid::try_parse(id).ok()?);
         let since = Instant::now();
         let app = &self.0.app;
-        let is_noted = !self.0.admission.is_rated() && app.heard_again(id);
+        let is_noted = !self.0.admission.is_rated() && app.heard_again(id, since);
         let revision = app.glimpse(|snapshot| {
             if is_noted {
                 return Some(snapshot.revision());

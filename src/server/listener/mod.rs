@@ -7,6 +7,7 @@ mod descriptors;
 mod protocol;
 mod seats;
 mod secured;
+mod seldom;
 mod stream;
 mod watched;
 
@@ -14,21 +15,24 @@ pub use descriptors::raised as descriptors;
 
 use std::{
     error::Error,
+    future::poll_fn,
     io::{self, ErrorKind, Write as _},
     net::SocketAddr,
-    sync::Arc,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
     time::Duration,
 };
 
 use hyper_util::{
     rt::TokioIo,
-    server::{
-        conn::auto::Builder,
-        graceful::{GracefulConnection, GracefulShutdown},
-    },
+    server::{conn::auto::Builder, graceful::GracefulConnection},
 };
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
+    sync::Notify,
     task::{JoinError, JoinSet},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -36,6 +40,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::{
     protocol::Streams,
     seats::{Seat, Seats},
+    seldom::Seldom,
     stream::Stream,
     watched::{Pulse, Watched},
 };
@@ -76,7 +81,7 @@ pub(super) async fn serve(
     drain: Duration,
 ) {
     let seats = Seats::within(&limits, descriptors::raised(), metrics.clone());
-    let graceful = GracefulShutdown::new();
+    let closing = Arc::new(Closing::default());
     let streams = TaskTracker::new();
     let builder = Arc::new(protocol::builder(&limits, streams.clone()));
     let mut connections = JoinSet::new();
@@ -124,7 +129,7 @@ pub(super) async fn serve(
         let stream = Watched::new(stream, pulse.clone(), limits, metrics.clone());
         let line = Line { builder: builder.clone(), front: front.clone(), pulse, body: limits.body };
         if let Some(tls) = tls.clone() {
-            let (watcher, stop, metrics) = (graceful.watcher(), stop.clone(), metrics.clone());
+            let (closing, stop, metrics) = (closing.clone(), stop.clone(), metrics.clone());
             connections.spawn(async move {
                 let _seat = seat;
                 let opening = secured::open(stream.enveloped(), &tls, &metrics);
@@ -132,7 +137,7 @@ pub(super) async fn serve(
                     Some(Ok((stream, certificate))) => {
                         let connection =
                             line.connection(Stream::Secured(Box::new(stream)), Peer::new(peer, certificate));
-                        tell_of_an_error(watcher.watch(connection).await, peer);
+                        tell_of_an_error(attend(connection, closing).await, peer);
                     }
                     Some(Err(error)) => {
                         tracing::debug!(error = chain(&error), %peer, "a connection was not opened");
@@ -142,7 +147,7 @@ pub(super) async fn serve(
             });
         } else {
             let connection = line.connection(Stream::Plain(stream), Peer::new(peer, None));
-            let connection = graceful.watch(connection);
+            let connection = attend(connection, closing.clone());
             connections.spawn(async move {
                 let _seat = seat;
                 tell_of_an_error(connection.await, peer);
@@ -151,8 +156,8 @@ pub(super) async fn serve(
     }
     drop(socket);
     streams.close();
+    closing.begin();
     let ended = async {
-        graceful.shutdown().await;
         while let Some(ended) = connections.join_next().await {
             tell_of_a_panic(ended);
         }
@@ -162,6 +167,39 @@ pub(super) async fn serve(
     if tokio::time::timeout(drain, ended).await.is_err() {
         tracing::warn!("some requests did not end in time");
     }
+}
+
+/// That all connections are to come to their end.
+#[derive(Default)]
+struct Closing {
+    begun: AtomicBool,
+    told: Notify,
+}
+
+impl Closing {
+    fn begin(&self) {
+        self.begun.store(true, SeqCst);
+        self.told.notify_waiters();
+    }
+}
+
+/// Serves a connection to its end.
+async fn attend<C: GracefulConnection>(connection: C, closing: Arc<Closing>) -> Result<(), C::Error> {
+    let mut connection = pin!(connection);
+    let mut told = pin!(closing.told.notified());
+    let (mut waiting, mut is_told) = (Seldom::default(), false);
+    poll_fn(|context| {
+        if !is_told {
+            // whoever begins it after this look wakes the task
+            waiting.look(false, context, |context| told.as_mut().poll(context));
+            if closing.begun.load(SeqCst) {
+                is_told = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+        connection.as_mut().poll(context)
+    })
+    .await
 }
 
 /// What answers on one connection.

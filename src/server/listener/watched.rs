@@ -25,6 +25,7 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
+use super::seldom::Seldom;
 use crate::{
     settings::{Limits, Pace},
     telemetry::{Metrics, Overdue},
@@ -177,7 +178,12 @@ impl AsyncWrite for Watched {
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = Pin::new(&mut this.stream).poll_write_vectored(context, bytes);
+        let stream = Pin::new(&mut this.stream);
+        let written = match bytes {
+            // the system takes one piece at less cost than a list of one
+            [only] => stream.poll_write(context, only),
+            _ => stream.poll_write_vectored(context, bytes),
+        };
         this.after(written, context)
     }
 
@@ -292,19 +298,25 @@ impl Stall {
 
 /// A timer that is made when it is first needed.
 #[derive(Default)]
-struct Alarm(Option<Pin<Box<Sleep>>>);
+struct Alarm {
+    sleep: Option<Pin<Box<Sleep>>>,
+    waiting: Seldom,
+}
 
 impl Alarm {
     fn set(&mut self, within: Duration) {
         let at = Instant::now() + within;
-        match &mut self.0 {
+        match &mut self.sleep {
             Some(sleep) => sleep.as_mut().reset(at),
-            None => self.0 = Some(Box::pin(sleep_until(at))),
+            None => self.sleep = Some(Box::pin(sleep_until(at))),
         }
+        self.waiting.forget();
     }
 
     /// Whether the time is over; if not, the task is woken when it is.
     fn rings(&mut self, context: &mut Context<'_>) -> bool {
-        self.0.as_mut().is_some_and(|sleep| sleep.as_mut().poll(context).is_ready())
+        let Some(sleep) = &mut self.sleep else { return false };
+        let is_over = sleep.is_elapsed();
+        self.waiting.look(is_over, context, |context| sleep.as_mut().poll(context))
     }
 }
