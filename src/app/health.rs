@@ -227,9 +227,11 @@ impl App {
         true
     }
 
-    /// The same of one that is known to be such from before, where anybody may do so.
-    pub fn heard_again(&self, id: InstanceId, at: Instant) -> bool {
-        !self.0.auth.is_required() && self.0.liveness.seen_again(id, self.micros_at(at))
+    /// The same of one that is known to be such from before, where anybody may do so. Gives the newest revision; None, and
+    /// nothing is noted, where it is another one.
+    pub fn heard_again(&self, id: InstanceId, at: Instant) -> Option<Revision> {
+        let is_noted = !self.0.auth.is_required() && self.0.liveness.seen_again(id, self.micros_at(at));
+        is_noted.then(|| self.0.view.newest())
     }
 
     /// The instance itself was heard of, which is what its ttl checks wait for.

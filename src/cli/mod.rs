@@ -112,10 +112,17 @@ fn load_aside(flags: Flags) -> Result<Loaded, SettingsError> {
     Settings::load_aside(flags, settings::process_environment()?)
 }
 
+/// So many turns of tasks are taken before the system is asked again for what has come in the meantime. A request takes
+/// microseconds: the library's 61 would ask more often than it pays, by three percent of all requests.
+const TURNS_BETWEEN_LOOKS: u32 = 200;
+
 /// Runs a future to its end on a runtime with a thread a core.
 fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::Runtime)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .event_interval(TURNS_BETWEEN_LOOKS)
+        .build()
+        .map_err(Failure::Runtime)?;
     let result = runtime.block_on(future);
     // Dropping it would wait for blocking work without end.
     runtime.shutdown_timeout(LAST_GRACE);

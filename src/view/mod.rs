@@ -9,7 +9,13 @@ mod signpost;
 mod snapshot;
 mod tokens;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{
+        AtomicI64,
+        Ordering::{Acquire, Release},
+    },
+};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
@@ -25,11 +31,17 @@ pub struct View {
     current: ArcSwap<Snapshot>,
     /// None until the first snapshot has been loaded.
     revision: watch::Sender<Option<Revision>>,
+    /// The same for whoever wants to know no more.
+    newest: AtomicI64,
 }
 
 impl Default for View {
     fn default() -> Self {
-        Self { current: ArcSwap::from_pointee(Snapshot::default()), revision: watch::Sender::new(None) }
+        Self {
+            current: ArcSwap::from_pointee(Snapshot::default()),
+            revision: watch::Sender::new(None),
+            newest: AtomicI64::new(0),
+        }
     }
 }
 
@@ -43,6 +55,11 @@ impl View {
         look(&self.current.load())
     }
 
+    /// The revision of the current snapshot.
+    pub fn newest(&self) -> Revision {
+        self.newest.load(Acquire)
+    }
+
     pub fn is_loaded(&self) -> bool {
         self.revision.borrow().is_some()
     }
@@ -50,6 +67,7 @@ impl View {
     pub fn publish(&self, snapshot: Arc<Snapshot>) {
         let revision = snapshot.revision();
         self.current.store(snapshot);
+        self.newest.store(revision, Release);
         self.revision.send_replace(Some(revision));
     }
 

@@ -15,6 +15,8 @@ const DIGITS: usize = 20;
 
 thread_local! {
     static TEXTS: RefCell<BytesMut> = RefCell::new(BytesMut::new());
+    static LAST: RefCell<(Option<i64>, HeaderValue)> =
+        const { RefCell::new((None, HeaderValue::from_static(""))) };
 }
 
 /// A value of at most 64 bytes of visible ASCII.
@@ -31,6 +33,16 @@ pub fn value(write: impl FnOnce(&mut BytesMut)) -> HeaderValue {
 
 pub fn number(number: i64) -> HeaderValue {
     value(|text| put_number(text, number))
+}
+
+/// A number that many answers in a row have, as a revision is: it is written once.
+pub fn lasting(number: i64) -> HeaderValue {
+    LAST.with_borrow_mut(|(last, written)| {
+        if *last != Some(number) {
+            (*last, *written) = (Some(number), self::number(number));
+        }
+        written.clone()
+    })
 }
 
 /// A number as an entity tag.
@@ -69,6 +81,7 @@ mod tests {
         for of in [0, 1, 9, 10, 42, 1_000_000_007, i64::MAX, -1, i64::MIN] {
             assert_eq!(number(of), of.to_string());
             assert_eq!(quoted(of), format!("\"{of}\""));
+            assert_eq!((lasting(of), lasting(of)), (number(of), number(of)));
         }
     }
 

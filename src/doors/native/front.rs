@@ -128,7 +128,7 @@ impl Front {
         given.reserve(HEADERS);
         given.insert(CONTENT_TYPE, JSON);
         given.insert(ETAG, tag);
-        given.insert(X_ROLLCALL_REVISION, values::number(revision));
+        given.insert(X_ROLLCALL_REVISION, values::lasting(revision));
         given.insert(X_ROLLCALL_AGE, values::number(app.age_ms_at(since).cast_signed()));
         self.seal(given, headers);
         durations.observe(since.elapsed());
@@ -141,22 +141,22 @@ impl Front {
         let id = InstanceId(Uuid::try_parse(id).ok()?);
         let since = Instant::now();
         let app = &self.0.app;
-        let is_noted = !self.0.admission.is_rated() && app.heard_again(id, since);
-        let revision = app.glimpse(|snapshot| {
-            if is_noted {
-                return Some(snapshot.revision());
-            }
-            let instance = snapshot.find(id)?;
-            let (shown, service) = (peer.shows(headers), instance.service.as_str());
-            let may = app.lets(Action::Write, shown, &peer.memory, snapshot, since, service)
-                && self.0.admission.lets_look(peer, Class::Heartbeat);
-            (may && app.heard_of(instance, snapshot.revision())).then(|| snapshot.revision())
-        })?;
+        let again = if self.0.admission.is_rated() { None } else { app.heard_again(id, since) };
+        let noted = || {
+            app.glimpse(|snapshot| {
+                let instance = snapshot.find(id)?;
+                let (shown, service) = (peer.shows(headers), instance.service.as_str());
+                let may = app.lets(Action::Write, shown, &peer.memory, snapshot, since, service)
+                    && self.0.admission.lets_look(peer, Class::Heartbeat);
+                (may && app.heard_of(instance, snapshot.revision())).then(|| snapshot.revision())
+            })
+        };
+        let revision = again.or_else(noted)?;
         let mut response = Response::new(Either::Left(Full::default()));
         *response.status_mut() = StatusCode::NO_CONTENT;
         let given = response.headers_mut();
         given.reserve(HEADERS);
-        given.insert(X_ROLLCALL_REVISION, values::number(revision));
+        given.insert(X_ROLLCALL_REVISION, values::lasting(revision));
         self.seal(given, headers);
         self.0.heartbeats.observe(since.elapsed());
         Some(response)

@@ -55,7 +55,8 @@ impl Pulse {
 
     /// A request's head is whole, and its answer is there.
     pub fn answer_at_once(&self, multiplexed: bool) {
-        self.begun.fetch_add(1, Relaxed);
+        // only the connection's own task begins requests, one after the other
+        self.begun.store(self.begun.load(Relaxed).wrapping_add(1), Relaxed);
         if multiplexed {
             self.multiplexed.store(true, Relaxed);
         }
