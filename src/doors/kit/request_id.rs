@@ -9,7 +9,7 @@ use std::{
 };
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
-use bytes::BufMut as _;
+use bytes::BufMut;
 use uuid::{Builder, Uuid};
 
 use super::values::value;
@@ -30,9 +30,7 @@ impl RequestId {
     }
 
     fn new() -> Self {
-        let mut buffer = Uuid::encode_buffer();
-        let text = new_uuid().hyphenated().encode_lower(&mut buffer);
-        Self(value(|value| value.put_slice(text.as_bytes())))
+        Self(value(put_new))
     }
 
     pub fn as_str(&self) -> &str {
@@ -42,6 +40,12 @@ impl RequestId {
     pub fn header(&self) -> HeaderValue {
         self.0.clone()
     }
+}
+
+/// Writes a new one.
+pub fn put_new(text: &mut impl BufMut) {
+    let mut buffer = Uuid::encode_buffer();
+    text.put_slice(new_uuid().hyphenated().encode_lower(&mut buffer).as_bytes());
 }
 
 fn is_valid(value: &HeaderValue) -> bool {

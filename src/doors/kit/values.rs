@@ -5,7 +5,7 @@
 use std::cell::RefCell;
 
 use axum::http::HeaderValue;
-use bytes::{BufMut as _, BytesMut};
+use bytes::{BufMut, BytesMut};
 
 /// Much longer than a value, so that most find room.
 const TOGETHER: usize = 4096;
@@ -54,7 +54,7 @@ pub fn quoted(number: i64) -> HeaderValue {
     })
 }
 
-fn put_number(text: &mut BytesMut, number: i64) {
+pub fn put_number(text: &mut impl BufMut, number: i64) {
     let mut digits = [0_u8; DIGITS];
     let mut rest = number.unsigned_abs();
     let mut begin = DIGITS;

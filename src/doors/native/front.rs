@@ -24,8 +24,8 @@ use super::{
     guarded::Unguarded,
 };
 use crate::{
-    app::App,
-    domain::{Action, InstanceId},
+    app::{App, Credential},
+    domain::{Action, InstanceId, Revision},
     doors::kit::{
         Admission, Peer, entity_tag,
         request_id::{RequestId, TRACEPARENT, X_REQUEST_ID, traceparent},
@@ -59,7 +59,48 @@ struct Parts {
     heartbeats: Durations,
 }
 
+/// A request, as far as it matters here.
+pub(super) struct Asked<'a> {
+    pub verb: Verb,
+    pub path: &'a str,
+    pub shown: Credential<'a>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Verb {
+    Get,
+    Post,
+}
+
+impl Verb {
+    pub fn of(method: &[u8]) -> Option<Self> {
+        match method {
+            b"GET" => Some(Self::Get),
+            b"POST" => Some(Self::Post),
+            _ => None,
+        }
+    }
+}
+
+/// What is answered.
+pub(super) struct Found {
+    pub body: Bytes,
+    pub revision: Revision,
+    /// Of which service it tells; without one there is nothing to tell.
+    pub service: Option<Read>,
+}
+
+pub(super) struct Read {
+    pub revision: Revision,
+    pub age_ms: u64,
+}
+
 impl Front {
+    /// What of the headers of all answers depends on the settings: whether clients come by TLS, and whether web pages do.
+    pub(super) fn terms(&self) -> (Security, bool) {
+        (self.0.security, self.0.cors)
+    }
+
     pub fn new(app: App, terms: Terms) -> Result<Self, Unguarded> {
         let counted = |route| app.metrics().requests(Some(route), "GET", 200);
         let heartbeats = app.metrics().requests(Some("/api/v1/services/{id}/heartbeat"), "POST", 204);
@@ -92,52 +133,70 @@ impl Front {
     /// say to them.
     pub fn at_once<B>(&self, request: &Request<B>, peer: &Peer) -> Option<Answer> {
         let (uri, headers) = (request.uri(), request.headers());
-        if uri.query().is_some() || (self.0.cors && headers.contains_key(ORIGIN)) {
+        let has_condition = headers.contains_key(IF_NONE_MATCH) && *request.method() == Method::GET;
+        if uri.query().is_some() || has_condition || (self.0.cors && headers.contains_key(ORIGIN)) {
             return None;
         }
-        match *request.method() {
-            Method::GET => self.discovery(uri.path(), headers, peer),
-            Method::POST => self.heartbeat(uri.path(), headers, peer),
-            _ => None,
+        let verb = Verb::of(request.method().as_str().as_bytes())?;
+        let found = self.look(&Asked { verb, path: uri.path(), shown: peer.shows(headers) }, peer)?;
+        let mut response = Response::new(Either::Left(Full::new(found.body)));
+        let given = response.headers_mut();
+        given.reserve(HEADERS);
+        match found.service {
+            Some(Read { revision, age_ms }) => {
+                given.insert(CONTENT_TYPE, JSON);
+                given.insert(ETAG, entity_tag(revision));
+                given.insert(X_ROLLCALL_AGE, values::number(age_ms.cast_signed()));
+            }
+            None => *response.status_mut() = StatusCode::NO_CONTENT,
+        }
+        let given = response.headers_mut();
+        given.insert(X_ROLLCALL_REVISION, values::lasting(found.revision));
+        self.seal(given, headers);
+        Some(response)
+    }
+
+    pub(super) fn knows(&self, shown: Credential<'_>, peer: &Peer) -> bool {
+        self.0.app.identify(shown, &peer.memory).is_ok()
+    }
+
+    /// What is answered to a request that needs no more than a look.
+    pub(super) fn look(&self, asked: &Asked<'_>, peer: &Peer) -> Option<Found> {
+        match asked.verb {
+            Verb::Get => self.discovery(asked, peer),
+            Verb::Post => self.heartbeat(asked, peer),
         }
     }
 
     /// The healthy instances of a service that is known by just this name, for one who has no condition.
-    fn discovery(&self, path: &str, headers: &HeaderMap, peer: &Peer) -> Option<Answer> {
+    fn discovery(&self, asked: &Asked<'_>, peer: &Peer) -> Option<Found> {
         let plain = self.0.plain.iter();
         let (name, durations) = plain
             .into_iter()
-            .find_map(|(prefix, durations)| Some((path.strip_prefix(prefix)?, durations)))?;
-        if headers.contains_key(IF_NONE_MATCH) {
-            return None;
-        }
+            .find_map(|(prefix, durations)| Some((asked.path.strip_prefix(prefix)?, durations)))?;
         let since = Instant::now();
         let app = &self.0.app;
-        let (body, tag, revision) = app.glimpse(|snapshot| {
+        let mut found = app.glimpse(|snapshot| {
             let view = snapshot.service(name)?;
-            if !app.lets(Action::Read, peer.shows(headers), &peer.memory, snapshot, since, name) {
+            if !app.lets(Action::Read, asked.shown, &peer.memory, snapshot, since, name) {
                 return None;
             }
-            Some((discover::plain(app, view), entity_tag(view.revision), snapshot.revision()))
+            let service = Some(Read { revision: view.revision, age_ms: 0 });
+            Some(Found { body: discover::plain(app, view), revision: snapshot.revision(), service })
         })?;
         if !self.0.admission.lets_look(peer, Class::Discover) {
             return None;
         }
-        let mut response = Response::new(Either::Left(Full::new(body)));
-        let given = response.headers_mut();
-        given.reserve(HEADERS);
-        given.insert(CONTENT_TYPE, JSON);
-        given.insert(ETAG, tag);
-        given.insert(X_ROLLCALL_REVISION, values::lasting(revision));
-        given.insert(X_ROLLCALL_AGE, values::number(app.age_ms_at(since).cast_signed()));
-        self.seal(given, headers);
+        if let Some(service) = &mut found.service {
+            service.age_ms = app.age_ms_at(since);
+        }
         durations.observe(since.elapsed());
-        Some(response)
+        Some(found)
     }
 
     /// A sign of life that is noted, of an instance for which nothing follows from it.
-    fn heartbeat(&self, path: &str, headers: &HeaderMap, peer: &Peer) -> Option<Answer> {
-        let id = path.strip_prefix(INSTANCES)?.strip_suffix(HEARTBEAT)?;
+    fn heartbeat(&self, asked: &Asked<'_>, peer: &Peer) -> Option<Found> {
+        let id = asked.path.strip_prefix(INSTANCES)?.strip_suffix(HEARTBEAT)?;
         let id = InstanceId(Uuid::try_parse(id).ok()?);
         let since = Instant::now();
         let app = &self.0.app;
@@ -145,21 +204,15 @@ impl Front {
         let noted = || {
             app.glimpse(|snapshot| {
                 let instance = snapshot.find(id)?;
-                let (shown, service) = (peer.shows(headers), instance.service.as_str());
-                let may = app.lets(Action::Write, shown, &peer.memory, snapshot, since, service)
+                let service = instance.service.as_str();
+                let may = app.lets(Action::Write, asked.shown, &peer.memory, snapshot, since, service)
                     && self.0.admission.lets_look(peer, Class::Heartbeat);
                 (may && app.heard_of(instance, snapshot.revision())).then(|| snapshot.revision())
             })
         };
         let revision = again.or_else(noted)?;
-        let mut response = Response::new(Either::Left(Full::default()));
-        *response.status_mut() = StatusCode::NO_CONTENT;
-        let given = response.headers_mut();
-        given.reserve(HEADERS);
-        given.insert(X_ROLLCALL_REVISION, values::lasting(revision));
-        self.seal(given, headers);
         self.0.heartbeats.observe(since.elapsed());
-        Some(response)
+        Some(Found { body: Bytes::new(), revision, service: None })
     }
 
     /// What every answer carries.

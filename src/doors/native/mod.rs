@@ -25,6 +25,7 @@ mod overrides;
 mod page;
 mod patch;
 mod path;
+mod plain;
 mod probes;
 mod register;
 mod registration;

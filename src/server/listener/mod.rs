@@ -5,6 +5,7 @@
 
 mod descriptors;
 mod protocol;
+mod quick;
 mod seats;
 mod secured;
 mod seldom;
@@ -31,6 +32,7 @@ use hyper_util::{
     server::{conn::auto::Builder, graceful::GracefulConnection},
 };
 use tokio::{
+    io::AsyncWriteExt as _,
     net::{TcpListener, TcpSocket, TcpStream},
     sync::Notify,
     task::{JoinError, JoinSet},
@@ -41,7 +43,7 @@ use self::{
     protocol::Streams,
     seats::{Seat, Seats},
     seldom::Seldom,
-    stream::Stream,
+    stream::{Rewound, Stream},
     watched::{Pulse, Watched},
 };
 use crate::{
@@ -135,9 +137,11 @@ pub(super) async fn serve(
                 let opening = secured::open(stream.enveloped(), &tls, &metrics);
                 match stop.run_until_cancelled(opening).await {
                     Some(Ok((stream, certificate))) => {
-                        let connection =
-                            line.connection(Stream::Secured(Box::new(stream)), Peer::new(peer, certificate));
-                        tell_of_an_error(attend(connection, closing).await, peer);
+                        let stream = Stream::Secured(Box::new(stream));
+                        tell_of_an_error(
+                            line.serve(stream, Peer::new(peer, certificate), closing).await,
+                            peer,
+                        );
                     }
                     Some(Err(error)) => {
                         tracing::debug!(error = chain(&error), %peer, "a connection was not opened");
@@ -146,11 +150,11 @@ pub(super) async fn serve(
                 }
             });
         } else {
-            let connection = line.connection(Stream::Plain(stream), Peer::new(peer, None));
-            let connection = attend(connection, closing.clone());
+            let closing = closing.clone();
             connections.spawn(async move {
                 let _seat = seat;
-                tell_of_an_error(connection.await, peer);
+                let served = line.serve(Stream::Plain(stream), Peer::new(peer, None), closing);
+                tell_of_an_error(served.await, peer);
             });
         }
     }
@@ -177,6 +181,10 @@ struct Closing {
 }
 
 impl Closing {
+    fn has_begun(&self) -> bool {
+        self.begun.load(SeqCst)
+    }
+
     fn begin(&self) {
         self.begun.store(true, SeqCst);
         self.told.notify_waiters();
@@ -192,7 +200,7 @@ async fn attend<C: GracefulConnection>(connection: C, closing: Arc<Closing>) -> 
         if !is_told {
             // whoever begins it after this look wakes the task
             waiting.look(false, context, |context| told.as_mut().poll(context));
-            if closing.begun.load(SeqCst) {
+            if closing.has_begun() {
                 is_told = true;
                 connection.as_mut().graceful_shutdown();
             }
@@ -211,13 +219,19 @@ struct Line {
 }
 
 impl Line {
-    fn connection(
+    async fn serve(
         self,
-        stream: Stream,
+        mut stream: Stream,
         other_end: Peer,
-    ) -> impl GracefulConnection<Error = Box<dyn Error + Send + Sync>> + Send {
+        closing: Arc<Closing>,
+    ) -> Result<(), Box<dyn Error + Send + Sync>> {
+        let Some(read) = quick::serve(&mut stream, &self, &other_end, &closing).await? else {
+            return Ok(stream.shutdown().await?);
+        };
         let service = protocol::service(self.front, Arc::new(other_end), self.pulse, self.body);
-        self.builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned()
+        let stream = TokioIo::new(Rewound::new(read, stream));
+        let connection = self.builder.serve_connection_with_upgrades(stream, service).into_owned();
+        attend(connection, closing).await
     }
 }
 

@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use super::watched::Pulse;
 use crate::{
     doors::{
-        kit::Peer,
+        kit::{Peer, is_in_a_host},
         native::{Answer, Front},
     },
     settings::{Limits, Pace},
@@ -114,11 +114,6 @@ fn has_one_host<B>(request: &Request<B>) -> bool {
         (Some(host), None) => host.as_bytes().iter().copied().all(is_in_a_host),
         (Some(_), Some(_)) => false,
     }
-}
-
-fn is_in_a_host(byte: u8) -> bool {
-    matches!(byte, b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'-' | b'.' | b'_' | b'~' | b':' | b'[' | b']' | b'%'
-        | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'=')
 }
 
 /// As bare as what hyper answers to whatever else is no HTTP.

@@ -6,4 +6,5 @@ mod foreign;
 mod framing;
 mod heads;
 mod limits;
+mod plain;
 mod slow;

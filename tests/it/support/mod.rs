@@ -17,7 +17,7 @@ pub use database::Database;
 pub use folder::Folder;
 pub use postgres::Postgres;
 pub use process::{Process, run};
-pub use raw::{Raw, answers};
+pub use raw::{Raw, Said, answers};
 pub use samples::{keyed, service, static_service};
 pub use target::{Answer, HealthTarget};
 pub use wait::{PATIENCE, wait_until};
