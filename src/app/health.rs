@@ -91,10 +91,10 @@ impl App {
         place: usize,
         judged: &Arc<Judged>,
         observed: Observation,
+        at: DateTime<Utc>,
     ) -> Option<Verdict> {
         let Observation { seen, latency, output, load, silent } = observed;
         let latency_ms = latency.as_secs_f32() * 1000.0;
-        let at = self.now();
         let is_believed = !silent || !self.is_suspicious();
         let subject = subject_at(instance, place);
         if seen == Seen::Passing {
@@ -167,7 +167,7 @@ impl App {
             let instance = snapshot.find(id)?;
             let place = instance.spec.place_of_judged(judged)?;
             self.0.metrics.check_clock(instance.service.as_str()).measured(observed.latency);
-            self.noted(instance, place, judged, observed)
+            self.noted(instance, place, judged, observed, self.now())
         })
     }
 
@@ -209,13 +209,13 @@ impl App {
 
     /// A sign of life of an instance, as it was at this revision, for which nothing more follows from it. False, and nothing is
     /// noted, where more does.
-    pub fn heard_of(&self, instance: &Instance, seen_at: Revision) -> bool {
+    pub fn heard_of(&self, instance: &Instance, seen_at: Revision, is_let_in: impl FnOnce() -> bool) -> bool {
         let changes = |(place, check): (usize, &Arc<Check>)| {
             let is_well = instance.health.state(place).is_some_and(|state| state.status == Status::Healthy);
             check.ask.kind() == Kind::Ttl && !is_well
         };
         let checks = instance.spec.listed();
-        if checks.iter().enumerate().any(changes) {
+        if checks.iter().enumerate().any(changes) || !is_let_in() {
             return false;
         }
         self.0.liveness.seen(instance.id, self.now(), None);

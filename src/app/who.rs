@@ -113,6 +113,12 @@ impl App {
         Ok(identity)
     }
 
+    /// Whether the connection remembers who shows this, where that matters.
+    pub fn remembers(&self, shown: Credential<'_>, memory: &Memory) -> bool {
+        !self.0.auth.is_required()
+            || self.knows(shown, memory, &self.0.view.snapshot(), Instant::now(), |_| ())
+    }
+
     /// Whether the connection remembers who shows this, and that he may do this to this service.
     pub fn lets(
         &self,

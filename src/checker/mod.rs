@@ -177,7 +177,9 @@ impl Checker {
                     Some(verdict) if !silent => {
                         let app = self.app.clone();
                         let told = async move {
-                            tell(&app, verdict).await;
+                            if AssertUnwindSafe(tell(&app, verdict)).catch_unwind().await.is_err() {
+                                tracing::error!("a verdict could not be told");
+                            }
                             Ended::Told { due }
                         };
                         self.under_way.push(told.boxed());
@@ -193,10 +195,16 @@ impl Checker {
     fn note(&mut self, no: TargetNo, line: Line, observed: Option<Observation>) -> Option<Verdict> {
         // what is noted must not be about somebody who is known to be gone, or to be another one
         self.follow();
-        let target = self.schedule.ended(no, line, self.app.now())?;
+        // one time for both: what is noted is no report by somebody else
+        let now = self.app.now();
+        let target = self.schedule.ended(no, line, now)?;
         let observed = observed.filter(|_| !target.is_new)?;
         target.clock.measured(observed.latency);
-        self.app.noted(&target.instance, target.place, &target.judged, observed)
+        let noted = || self.app.noted(&target.instance, target.place, &target.judged, observed, now);
+        std::panic::catch_unwind(AssertUnwindSafe(noted)).unwrap_or_else(|_| {
+            tracing::error!("a check could not be noted");
+            None
+        })
     }
 
     /// All is done that follows from a check: it waits for its next turn.

@@ -36,11 +36,15 @@ impl Reckoning {
 
     /// The time now. It does not go back.
     pub fn now(&self) -> DateTime<Utc> {
-        let micros = self.micros_at(Instant::now());
-        if self.ahead.load(Relaxed) == NOT_COMPARED {
-            return told(micros);
+        let here = self.here(Instant::now());
+        // looked at once: what was not compared is not to be believed afterwards
+        match self.ahead.load(Relaxed) {
+            NOT_COMPARED => told(here),
+            ahead => {
+                let micros = here.saturating_add(ahead);
+                told(self.last.fetch_max(micros, Relaxed).max(micros))
+            }
         }
-        told(self.last.fetch_max(micros, Relaxed).max(micros))
     }
 
     /// The time at a moment, in microseconds, for whoever is asked so often that he cannot wait for the others who ask: it

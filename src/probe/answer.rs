@@ -12,6 +12,8 @@ use crate::domain::check::{HttpAsk, Method};
 const MOST_TO_PASS_OVER: usize = 16 * 1024;
 /// How much is read of one that matters, and of the head of any.
 const MOST_TO_READ: usize = 64 * 1024;
+/// How much of a body may come in parts, each of which says how long it is.
+const MOST_AROUND: usize = 4 * MOST_TO_READ;
 const MOST_HEADERS: usize = 100;
 const SWITCHING_PROTOCOLS: u16 = 101;
 const ODD_CHUNKS: &str = "the chunks of the body cannot be told apart";
@@ -70,6 +72,12 @@ impl<'a> Reader<'a> {
         self.head.as_ref().is_some_and(|head| !head.matters)
     }
 
+    /// Whether the connection can be used again when all has been read, as far as that is known.
+    pub fn leaves_open(&self) -> bool {
+        let ends = |head: &Head| head.leaves_open && head.framing != Framing::UntilEnd;
+        self.head.as_ref().is_none_or(ends)
+    }
+
     /// What was read next. Gives the answer if that was the end of it.
     pub fn take(&mut self, piece: &[u8]) -> Result<Option<Answer>, String> {
         match self.take_in(piece) {
@@ -87,11 +95,16 @@ impl<'a> Reader<'a> {
         if !head.matters && self.come + self.held.len() > MOST_TO_PASS_OVER {
             return Ok(Some(self.cut_off()));
         }
-        within(MOST_TO_READ, "body", self.body.len() + self.held.len()).map(|()| None)
+        within(MOST_TO_READ, "body", self.body.len() + self.held.len())?;
+        within(MOST_AROUND, "body, with all that is around it,", self.come).map(|()| None)
     }
 
     /// Nothing more will come, or nobody waits for it.
     pub fn end(&mut self) -> Result<Answer, String> {
+        if !self.held.is_empty() && !self.knows_enough() {
+            let held = std::mem::take(&mut self.held);
+            self.understand(&held)?;
+        }
         match &self.head {
             Some(head) if !head.matters || head.framing == Framing::UntilEnd => Ok(self.cut_off()),
             Some(_) => Err("the connection was closed within the body".to_owned()),
@@ -106,7 +119,10 @@ impl<'a> Reader<'a> {
     }
 
     fn take_in(&mut self, piece: &[u8]) -> Result<(), String> {
-        if self.held.is_empty() {
+        if !self.held.is_empty() && !piece.contains(&b'\n') {
+            // what is waited for ends a line: until it comes the beginning is not gone through again
+            self.held.extend_from_slice(piece);
+        } else if self.held.is_empty() {
             let used = self.understand(piece)?;
             self.held.extend_from_slice(piece.get(used..).unwrap_or_default());
         } else {

@@ -148,6 +148,7 @@ fn nothing_is_read_without_end() {
         (format!("{OK}Content-Length: 99999999\r\n\r\n{}", long("x")), "body is longer"),
         (format!("{OK}Transfer-Encoding: chunked\r\n\r\n{}", long("1\r\nx\r\n")), ""),
         (format!("{OK}Transfer-Encoding: chunked\r\n\r\n1;{}", long("x")), "body is longer"),
+        (format!("{OK}Transfer-Encoding: chunked\r\n\r\n{}", long("1;a=b\r\nx\r\n").repeat(5)), "is longer"),
         (format!("{OK}Transfer-Encoding: chunked\r\n\r\n0\r\nX: {}", long("x")), "body is longer"),
     ];
     for (said, reason) in &endless {

@@ -20,6 +20,7 @@ use tokio::{
     io::{self, AsyncRead as _, AsyncWriteExt as _, ReadBuf},
     net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore},
+    task::unconstrained,
 };
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
@@ -43,6 +44,8 @@ const PIECE: usize = 4096;
 const KEEP_FOR: Duration = Duration::from_mins(5);
 /// How long the rest of an answer is waited for that nobody looks at.
 const PASS_OVER_WITHIN: Duration = Duration::from_millis(500);
+/// Before the patience of a check is at its end, what is known by then is told.
+const LAST_MOMENT: Duration = Duration::from_millis(20);
 const AGENT: &str = concat!("rollcall/", env!("CARGO_PKG_VERSION"));
 
 type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
@@ -79,6 +82,7 @@ pub(super) async fn ask(
     host: &Host,
     port: u16,
     line: &mut Line,
+    deadline: Instant,
 ) -> Told {
     let prepared = match line.request.take() {
         Some(prepared) => prepared,
@@ -92,9 +96,9 @@ pub(super) async fn ask(
         None => None,
     };
     let is_used = kept.is_some();
-    let mut result = exchange(dialer, trust, ask, &prepared, kept).await;
+    let mut result = exchange(dialer, trust, ask, &prepared, kept, deadline).await;
     if let (true, Err(Trouble::Closed(_))) = (is_used, &result) {
-        result = exchange(dialer, trust, ask, &prepared, None).await;
+        result = exchange(dialer, trust, ask, &prepared, None, deadline).await;
     }
     line.request = Some(prepared);
     match result {
@@ -123,19 +127,25 @@ async fn exchange(
     ask: &HttpAsk,
     prepared: &Prepared,
     line: Option<HttpLine>,
+    deadline: Instant,
 ) -> Result<(Answer, Option<HttpLine>), Trouble> {
     let mut line = match line {
         Some(line) => line,
         // seldom, and large: who has a line does not carry its weight around
         None => Box::pin(open(dialer, trust, ask, &prepared.url)).await?,
     };
-    let answer = converse(&mut line.stream, &prepared.request, ask).await?;
+    let answer = converse(&mut line.stream, &prepared.request, ask, deadline).await?;
     let kept = answer.leaves_open.then_some(line);
     Ok((answer, kept))
 }
 
 /// Sends the request and reads the answer as far as it matters.
-async fn converse(stream: &mut Stream, request: &[u8], ask: &HttpAsk) -> Result<Answer, Trouble> {
+async fn converse(
+    stream: &mut Stream,
+    request: &[u8],
+    ask: &HttpAsk,
+    deadline: Instant,
+) -> Result<Answer, Trouble> {
     // who hangs up early may have said why before that: it is there to be read
     let sent = async {
         stream.write_all(request).await?;
@@ -152,6 +162,9 @@ async fn converse(stream: &mut Stream, request: &[u8], ask: &HttpAsk) -> Result<
         }
     }
     // the rest is read only so that the connection can be kept
+    if !reader.leaves_open() {
+        return reader.end().map_err(Trouble::Broken);
+    }
     let rest = async {
         loop {
             if let Some(answer) = read(stream, &mut reader).await? {
@@ -159,7 +172,9 @@ async fn converse(stream: &mut Stream, request: &[u8], ask: &HttpAsk) -> Result<
             }
         }
     };
-    match tokio::time::timeout(PASS_OVER_WITHIN, rest).await {
+    let left = deadline.saturating_duration_since(Instant::now() + LAST_MOMENT);
+    let within = PASS_OVER_WITHIN.min(left);
+    match tokio::time::timeout(within, rest).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(_)) | Err(_) => reader.end().map_err(Trouble::Broken),
     }
@@ -173,7 +188,8 @@ async fn untouched(mut line: HttpLine) -> Option<HttpLine> {
         let polled = Pin::new(&mut line.stream).poll_read(cx, &mut ReadBuf::new(&mut byte));
         Poll::Ready(polled.is_ready())
     });
-    let touched = touched.await;
+    // that it is not looked at does not tell that it is untouched
+    let touched = unconstrained(touched).await;
     (!touched).then_some(line)
 }
 

@@ -118,15 +118,18 @@ impl Probes {
         let mut tries = 0;
         loop {
             let began = Instant::now();
-            let told = match tokio::time::timeout(check.timeout, self.once(judged, line)).await {
-                Ok(told) => told,
-                Err(_) => {
-                    let output = format!("no answer within {:?}", check.timeout);
-                    // a program says what it was made to say, if it says anything
-                    let is_local = check.ask.kind() == Kind::Script;
-                    if is_local { Told::failing(output) } else { Told::silent(output) }
-                }
-            };
+            let told =
+                match tokio::time::timeout(check.timeout, self.once(judged, line, began + check.timeout))
+                    .await
+                {
+                    Ok(told) => told,
+                    Err(_) => {
+                        let output = format!("no answer within {:?}", check.timeout);
+                        // a program says what it was made to say, if it says anything
+                        let is_local = check.ask.kind() == Kind::Script;
+                        if is_local { Told::failing(output) } else { Told::silent(output) }
+                    }
+                };
             if told.seen != Seen::Failing || tries >= check.retries {
                 let Told { seen, output, load, silent } = told;
                 let output = output.map(beginning);
@@ -140,10 +143,10 @@ impl Probes {
         }
     }
 
-    async fn once(&self, judged: &Judged, line: &mut Line) -> Told {
+    async fn once(&self, judged: &Judged, line: &mut Line, deadline: Instant) -> Told {
         let Judged { check, host, port } = judged;
         match &check.ask {
-            Ask::Http(ask) => http::ask(&self.dialer, &self.trust, ask, host, *port, line).await,
+            Ask::Http(ask) => http::ask(&self.dialer, &self.trust, ask, host, *port, line, deadline).await,
             Ask::Tcp { url } => {
                 let (host, port) = url.as_ref().map_or((host, *port), |url| (&url.host, url.port));
                 match self.dialer.connect(host.as_str(), port).await {

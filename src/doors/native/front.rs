@@ -156,8 +156,10 @@ impl Front {
         Some(response)
     }
 
-    pub(super) fn knows(&self, shown: Credential<'_>, peer: &Peer) -> bool {
-        self.0.app.identify(shown, &peer.memory).is_ok()
+    /// Whether this connection knows from now on who shows this, and did not before.
+    pub(super) fn gets_to_know(&self, shown: Credential<'_>, peer: &Peer) -> bool {
+        let app = &self.0.app;
+        !app.remembers(shown, &peer.memory) && app.identify(shown, &peer.memory).is_ok()
     }
 
     /// What is answered to a request that needs no more than a look.
@@ -205,9 +207,10 @@ impl Front {
             app.glimpse(|snapshot| {
                 let instance = snapshot.find(id)?;
                 let service = instance.service.as_str();
-                let may = app.lets(Action::Write, asked.shown, &peer.memory, snapshot, since, service)
-                    && self.0.admission.lets_look(peer, Class::Heartbeat);
-                (may && app.heard_of(instance, snapshot.revision())).then(|| snapshot.revision())
+                let may = app.lets(Action::Write, asked.shown, &peer.memory, snapshot, since, service);
+                let is_let_in = || self.0.admission.lets_look(peer, Class::Heartbeat);
+                let is_heard = may && app.heard_of(instance, snapshot.revision(), is_let_in);
+                is_heard.then(|| snapshot.revision())
             })
         };
         let revision = again.or_else(noted)?;

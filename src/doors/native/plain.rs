@@ -33,9 +33,9 @@ impl Front {
         let shown =
             Credential { authorization: said.authorization, certificate: peer.certificate.as_deref() };
         let asked = Asked { verb: said.verb, path: said.path, shown };
-        // who is not known on this connection yet is looked at, and remembered
-        let introduced = || self.knows(shown, peer).then(|| self.look(&asked, peer)).flatten();
-        let Found { body, revision, service } = self.look(&asked, peer).or_else(introduced)?;
+        // before that who asks may not have been known here
+        let once_known = || self.gets_to_know(shown, peer).then(|| self.look(&asked, peer)).flatten();
+        let Found { body, revision, service } = self.look(&asked, peer).or_else(once_known)?;
         match service {
             Some(Read { revision, age_ms }) => {
                 head.put_slice(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\netag: \"");

@@ -19,9 +19,11 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    task::unconstrained,
     time::{Instant, Sleep, sleep_until},
 };
 
@@ -318,6 +320,32 @@ impl Alarm {
     fn rings(&mut self, context: &mut Context<'_>) -> bool {
         let Some(sleep) = &mut self.sleep else { return false };
         let is_over = sleep.is_elapsed();
-        self.waiting.look(is_over, context, |context| sleep.as_mut().poll(context))
+        // a look that was put off, because the task has had its share of turns, would be taken for a wait
+        self.waiting.look(is_over, context, |context| unconstrained(sleep.as_mut()).poll_unpin(context))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use tokio::task::coop;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_alarm_rings_however_many_turns_the_task_has_had() {
+        let mut alarm = Alarm::default();
+        poll_fn(|context| {
+            while coop::has_budget_remaining() {
+                let _used = pin!(coop::consume_budget()).poll(context);
+            }
+            alarm.set(Duration::from_secs(1));
+            assert!(!alarm.rings(context));
+            Poll::Ready(())
+        })
+        .await;
+        let rings = poll_fn(|context| if alarm.rings(context) { Poll::Ready(()) } else { Poll::Pending });
+        tokio::time::timeout(Duration::from_secs(2), rings).await.unwrap();
     }
 }

@@ -136,6 +136,28 @@ async fn an_answer_that_ends_its_connection_counts() {
     assert!(told.len() >= well + 3, "{told:?}");
 }
 
+/// What is known is told, whatever is yet to come of an answer that nobody looks at.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_rest_of_an_answer_is_not_waited_for_longer_than_the_check_may_take() {
+    let app = TestApp::start_checking().await;
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let mut kept = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = [0; 4096];
+            assert!(stream.read(&mut request).await.unwrap() > 0);
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\nok").await.unwrap();
+            kept.push(stream);
+        }
+    });
+    let check = quick("http", json!({"timeout": "200ms", "interval": "200ms", "healthy_after": 3}));
+    let path = app.path_of(&checked("long-winded", port, &json!([check]))).await;
+    assert_eq!(becomes(&app, &path, "healthy").await["error"], json!(null));
+    let events = app.body("/api/v1/events?kind=status_change").await;
+    assert_eq!(events["events"].as_array().unwrap().len(), 1, "{events}");
+}
+
 /// Some say that they have waited too long before they hang up. That is no answer to what is asked next.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_nobody_asked_for_is_no_answer() {
