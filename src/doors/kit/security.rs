@@ -10,6 +10,7 @@ use axum::http::{
         X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
     },
 };
+use bytes::BufMut;
 
 const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 /// Two years, as the lists that browsers bring along ask for.
@@ -35,6 +36,16 @@ impl Security {
             headers.insert(STRICT_TRANSPORT_SECURITY, ONLY_TLS);
         }
     }
+
+    /// The same in the bytes of a head.
+    pub fn put_lines(self, head: &mut impl BufMut) {
+        let only_tls = self.over_tls.then_some((STRICT_TRANSPORT_SECURITY, ONLY_TLS));
+        for (name, value) in [(X_CONTENT_TYPE_OPTIONS, NO_SNIFF)].into_iter().chain(only_tls) {
+            for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+                head.put_slice(part);
+            }
+        }
+    }
 }
 
 /// For a page that a person looks at.
@@ -58,6 +69,12 @@ mod tests {
         for over_tls in [false, true] {
             let mut headers = HeaderMap::new();
             Security { over_tls }.put_on(&mut headers);
+            let mut lines = Vec::new();
+            Security { over_tls }.put_lines(&mut lines);
+            let lines = String::from_utf8(lines).unwrap();
+            let told = lines.lines().filter_map(|line| line.split_once(": "));
+            assert!(told.clone().all(|(name, value)| headers.get(name).is_some_and(|given| given == value)));
+            assert_eq!(told.count(), headers.len());
             assert_eq!(headers[X_CONTENT_TYPE_OPTIONS], "nosniff");
             assert_eq!(headers.contains_key(STRICT_TRANSPORT_SECURITY), over_tls);
         }

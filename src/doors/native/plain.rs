@@ -19,7 +19,7 @@ use super::front::{Asked, Found, Front, Read, Verb};
 use crate::{
     app::Credential,
     clock,
-    doors::kit::{Peer, is_in_a_host, request_id, security::Security, values::put_number},
+    doors::kit::{Peer, is_in_a_host, request_id, values::put_number},
 };
 
 const MOST_HEADERS: usize = 32;
@@ -51,11 +51,9 @@ impl Front {
         put_number(head, revision);
         head.put_slice(b"\r\nx-request-id: ");
         request_id::put_new(head);
-        head.put_slice(b"\r\nx-content-type-options: nosniff\r\n");
-        let (Security { over_tls }, cors) = self.terms();
-        if over_tls {
-            head.put_slice(b"strict-transport-security: max-age=63072000\r\n");
-        }
+        head.put_slice(b"\r\n");
+        let (security, cors) = self.terms();
+        security.put_lines(head);
         if cors {
             head.put_slice(b"vary: origin\r\n");
         }
