@@ -36,6 +36,10 @@ use self::{
     table::Table,
 };
 
+/// The registry's own, for what is measured in this process and for the yardsticks.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let options = match options::read(std::env::args().skip(1)) {
         Ok(Asked::Measure(options)) => options,

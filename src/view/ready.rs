@@ -4,6 +4,8 @@ use std::sync::OnceLock;
 
 use bytes::Bytes;
 
+use super::shelf::fetch;
+
 const SLOTS: usize = 4;
 
 /// Names a kind of ready answer. Each door that keeps one has a constant of its own (see doors/mod.rs); the view
@@ -22,10 +24,14 @@ impl Slot {
 pub(super) struct Ready([OnceLock<Bytes>; SLOTS]);
 
 impl Ready {
-    pub fn get_or_make(&self, slot: Slot, make: impl FnOnce() -> Bytes) -> Bytes {
-        match self.0.get(slot.0) {
-            Some(place) => place.get_or_init(make).clone(),
-            None => make(),
-        }
+    pub fn get_or_make(&self, slot: Slot, make: impl FnOnce() -> Bytes) -> &Bytes {
+        let [first, ..] = &self.0;
+        // there is no other slot than those
+        self.0.get(slot.0).unwrap_or(first).get_or_init(make)
+    }
+
+    /// Looks at all of it, which is soon to be dropped.
+    pub fn fetch(&self) {
+        fetch(self.0.iter().map(|place| usize::from(place.get().is_some())));
     }
 }

@@ -42,6 +42,10 @@ pub fn fetch(owners: impl Iterator<Item = usize>) {
 
 impl<T> Shelf<T> {
     pub fn get(&self, index: usize) -> Option<&T> {
+        self.leaf(index)?.get(place(index, 0))?.as_ref()
+    }
+
+    fn leaf(&self, index: usize) -> Option<&[Option<T>; WIDTH]> {
         if index >= self.len {
             return None;
         }
@@ -52,7 +56,7 @@ impl<T> Shelf<T> {
                     node = children.get(place(index, height))?;
                     height -= 1;
                 }
-                Node::Leaf(values) => return values.get(place(index, 0))?.as_ref(),
+                Node::Leaf(values) => return Some(values),
                 Node::Empty => return None,
             }
         }
@@ -68,6 +72,13 @@ impl<T> Shelf<T> {
 }
 
 impl<T> Shelf<Arc<T>> {
+    /// The same as `get` for one that will be replaced in a moment.
+    pub fn get_to_change(&self, index: usize) -> Option<&Arc<T>> {
+        let values = self.leaf(index)?;
+        fetch(values.iter().flatten().map(Arc::strong_count));
+        values.get(place(index, 0))?.as_ref()
+    }
+
     /// Puts a value at the end, and tells where that is.
     pub fn push(&mut self, value: Arc<T>) -> usize {
         let index = self.len;

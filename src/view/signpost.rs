@@ -14,47 +14,48 @@ const NEWCOMERS_PART: usize = 8;
 
 #[derive(Debug, Default)]
 pub struct Signpost {
-    /// A power of two of them, at most half of them taken.
-    slots: Box<[Slot]>,
+    /// A power of two of them, at most half of them taken. The low bits of one that is taken are one more than where the
+    /// service stands, the others are a part of its name's hash: small slots are more often at hand.
+    slots: Box<[u32]>,
+    places: u32,
     known: usize,
     hash: RandomState,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Slot {
-    /// A part of the name's hash.
-    mark: u32,
-    /// One more than where the service stands, or 0.
-    place: u32,
 }
 
 impl Signpost {
     /// For services in the order in which they stand.
     pub fn of<'n>(names: impl ExactSizeIterator<Item = &'n str>) -> Self {
         let (known, hash) = (names.len(), RandomState::default());
-        let empty = Slot { mark: 0, place: 0 };
-        let mut slots = vec![empty; (known * 2).next_power_of_two()].into_boxed_slice();
-        for (place, name) in (1..).zip(names) {
-            let hashed = hash.hash_one(name);
-            let free = probe(hashed, slots.len()).find(|slot| slots.get(*slot).is_some_and(|s| s.place == 0));
-            if let Some(slot) = free.and_then(|slot| slots.get_mut(slot)) {
-                *slot = Slot { mark: mark(hashed), place };
+        let slots = vec![0; (known * 2).next_power_of_two()].into_boxed_slice();
+        let places = slots.len().try_into().map_or(u32::MAX, |slots: u32| slots.saturating_sub(1));
+        let mut made = Self { slots, places, known, hash };
+        for (place, name) in (1..=made.places).zip(names) {
+            let hashed = made.hash.hash_one(name);
+            let taken = made.mark(hashed) | place;
+            let free = probe(hashed, made.slots.len()).find(|slot| made.slots.get(*slot) == Some(&0));
+            if let Some(slot) = free.and_then(|slot| made.slots.get_mut(slot)) {
+                *slot = taken;
             }
         }
-        Self { slots, known, hash }
+        made
     }
 
     /// Where a service stands; `is` says whether it is the one of this name that stands there.
     pub fn find(&self, name: &str, is: impl Fn(usize) -> bool) -> Option<usize> {
         let hashed = self.hash.hash_one(name);
+        let mark = self.mark(hashed);
         let slots = probe(hashed, self.slots.len()).filter_map(|slot| self.slots.get(slot));
-        for Slot { mark: found, place } in slots {
-            let place = usize::try_from(*place).ok()?.checked_sub(1)?;
-            if *found == mark(hashed) && is(place) {
+        for slot in slots {
+            let place = usize::try_from(slot & self.places).ok()?.checked_sub(1)?;
+            if slot & !self.places == mark && is(place) {
                 return Some(place);
             }
         }
         None
+    }
+
+    fn mark(&self, hashed: u64) -> u32 {
+        (hashed >> 32) as u32 & !self.places
     }
 
     /// Whether it knows all of so many services.
@@ -72,10 +73,6 @@ impl Signpost {
 #[expect(clippy::cast_possible_truncation, reason = "which bits of a hash are taken does not matter")]
 fn probe(hashed: u64, slots: usize) -> impl Iterator<Item = usize> {
     (0..slots).map(move |step| (hashed as usize).wrapping_add(step) & (slots - 1))
-}
-
-fn mark(hashed: u64) -> u32 {
-    (hashed >> 32) as u32
 }
 
 #[cfg(test)]

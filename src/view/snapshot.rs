@@ -66,17 +66,18 @@ pub enum Difference<'s> {
 #[repr(C)]
 pub struct ServiceView {
     pub name: ServiceName,
+    /// How often it was asked for as it is now.
+    asked: AtomicU64,
     pub revision: Revision,
-    /// Counts go on from one snapshot to the next.
-    pub discoveries: Discoveries,
     ready: Ready,
+    asked_before: Discoveries,
     pub instances: OrdMap<Key, Arc<Instance>>,
 }
 
-/// How often a service was asked for. The counts of many services lie side by side, so that counting seldom leads into
-/// cold memory.
+/// How often a service was asked for while it was what it is no longer: the count goes on from one snapshot to the next.
+/// The counts of many services lie side by side, so that it costs little to be one more who knows of them.
 #[derive(Clone, Debug)]
-pub struct Discoveries {
+struct Discoveries {
     counts: Arc<[AtomicU64; COUNTS]>,
     place: usize,
 }
@@ -101,39 +102,81 @@ impl Discoveries {
         }
     }
 
-    pub fn count(&self) {
-        if let Some(count) = self.counts.get(self.place) {
-            count.fetch_add(1, Ordering::Relaxed);
+    /// Adds what was counted elsewhere, which begins anew.
+    fn take_over(&self, asked: &AtomicU64) {
+        // most have not been asked for since their last change: their count stays where it is, in cold memory
+        if asked.load(Ordering::Relaxed) > 0
+            && let Some(count) = self.counts.get(self.place)
+        {
+            count.fetch_add(asked.swap(0, Ordering::Relaxed), Ordering::Relaxed);
         }
     }
 
-    pub fn total(&self) -> u64 {
+    fn total(&self) -> u64 {
         self.counts.get(self.place).map_or(0, |count| count.load(Ordering::Relaxed))
     }
 }
 
+impl Drop for ServiceView {
+    /// Who had an older snapshot may have asked after the count was taken over.
+    fn drop(&mut self) {
+        self.asked_before.take_over(&self.asked);
+    }
+}
+
 impl ServiceView {
-    fn new(name: ServiceName, revision: Revision, discoveries: Discoveries) -> Self {
-        Self { revision, discoveries, ready: Ready::default(), name, instances: OrdMap::new() }
+    fn new(name: ServiceName, revision: Revision, asked_before: Discoveries) -> Self {
+        Self {
+            name,
+            asked: AtomicU64::new(0),
+            revision,
+            ready: Ready::default(),
+            asked_before,
+            instances: OrdMap::new(),
+        }
+    }
+
+    /// An instance of a service with so few of them that all are copied when one changes: they are fetched first, and then
+    /// it is cheaper to look at each than to look for one.
+    fn one_of_few(&self, id: InstanceId) -> Option<&Arc<Instance>> {
+        if self.instances.len() > COPIED_TOGETHER {
+            return None;
+        }
+        self.ready.fetch();
+        fetch(
+            self.instances
+                .values()
+                .map(|instance| Arc::strong_count(instance) + usize::from(instance.id == id)),
+        );
+        self.instances.values().find(|instance| instance.id == id)
     }
 
     fn changed(&self, revision: Revision, change: impl FnOnce(&mut OrdMap<Key, Arc<Instance>>)) -> Self {
-        if self.instances.len() <= COPIED_TOGETHER {
-            fetch(self.instances.values().map(Arc::strong_count));
-        }
         let mut instances = self.instances.clone();
         change(&mut instances);
-        Self {
-            name: self.name.clone(),
-            revision,
-            instances,
-            discoveries: self.discoveries.clone(),
-            ready: Ready::default(),
-        }
+        self.with(revision, instances)
+    }
+
+    /// The same service with other instances.
+    fn with(&self, revision: Revision, instances: OrdMap<Key, Arc<Instance>>) -> Self {
+        self.asked_before.take_over(&self.asked);
+        let mut new = Self::new(self.name.clone(), revision, self.asked_before.clone());
+        new.instances = instances;
+        new
+    }
+
+    /// Counts that somebody asked for it.
+    pub fn count(&self) {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often it was asked for.
+    pub fn discoveries(&self) -> u64 {
+        self.asked_before.total() + self.asked.load(Ordering::Relaxed)
     }
 
     /// The answer kept under `slot`, made at the first asking since the service changed.
-    pub fn ready(&self, slot: Slot, make: impl FnOnce(&Self) -> Bytes) -> Bytes {
+    pub fn ready(&self, slot: Slot, make: impl FnOnce(&Self) -> Bytes) -> &Bytes {
         self.ready.get_or_make(slot, || make(self))
     }
 }
@@ -159,9 +202,10 @@ impl Snapshot {
             for (key, instance) in &instances {
                 snapshot.places.insert(instance.id, Place { service, key: key.clone() });
             }
-            let empty = snapshot.services.get(service).map(|view| view.discoveries.clone());
-            let empty = ServiceView::new(name, revision, empty.unwrap_or_default());
-            snapshot.services.set(service, Arc::new(ServiceView { instances, ..empty }));
+            if let Some(empty) = snapshot.services.get(service) {
+                let filled = empty.with(revision, instances);
+                snapshot.services.set(service, Arc::new(filled));
+            }
         }
         snapshot.configs = configs.into_iter().map(|entry| (entry.key.clone(), Arc::new(entry))).collect();
         snapshot
@@ -180,10 +224,7 @@ impl Snapshot {
         for view in old.services.iter() {
             let service = self.number_of(&view.name);
             if let Some(new) = self.services.get(service) {
-                let counted = ServiceView {
-                    discoveries: view.discoveries.clone(),
-                    ..new.changed(new.revision, |_| ())
-                };
+                let counted = view.with(new.revision, new.instances.clone());
                 self.services.set(service, Arc::new(counted));
             }
         }
@@ -212,11 +253,7 @@ impl Snapshot {
     fn apply(&mut self, event: &Event) {
         match event.change.row() {
             RowKey::Instance(id) => {
-                let place = self.places.get(&id);
-                let known = place.and_then(|Place { service, key }| {
-                    Some((*service, self.services.get(*service)?.instances.get(key)?.clone()))
-                });
-                let (service, old) = known.unzip();
+                let (service, old) = self.to_be_changed(id, event.change.service());
                 let new = evolve(old.clone().map(Row::Instance).as_ref(), event);
                 match (old, new) {
                     (old, Some(Row::Instance(mut instance))) => {
@@ -260,6 +297,18 @@ impl Snapshot {
         self.revision = event.revision;
     }
 
+    /// Where a service stands of which an instance is about to change, and that instance.
+    fn to_be_changed(
+        &self,
+        id: InstanceId,
+        service: Option<&ServiceName>,
+    ) -> (Option<usize>, Option<Arc<Instance>>) {
+        let service = service.and_then(|name| self.number(name.as_str()));
+        let view = service.and_then(|service| self.services.get_to_change(service));
+        let among_few = view.and_then(|view| view.one_of_few(id));
+        (service, among_few.or_else(|| self.find(id)).cloned())
+    }
+
     fn change_service(
         &mut self,
         service: usize,
@@ -278,8 +327,8 @@ impl Snapshot {
             return number;
         }
         let next = self.counts.next();
-        let discoveries = std::mem::replace(&mut self.counts, next);
-        let view = ServiceView::new(name.clone(), self.revision, discoveries);
+        let counts = std::mem::replace(&mut self.counts, next);
+        let view = ServiceView::new(name.clone(), self.revision, counts);
         let number = self.services.push(Arc::new(view));
         self.names.insert(name.clone(), number);
         if self.signpost.is_outgrown_by(self.services.len()) {
@@ -414,3 +463,7 @@ impl State for Snapshot {
         self.tokens.get(id).cloned()
     }
 }
+
+#[cfg(test)]
+#[path = "snapshot_tests.rs"]
+mod tests;

@@ -216,17 +216,17 @@ fn look_up<'s>(snapshot: &'s Snapshot, name: &str) -> Result<Option<&'s ServiceV
 fn instances(app: &App, view: Option<&ServiceView>, wanted: Option<&Wanted>) -> Result<Bytes, Problem> {
     let Some(view) = view else { return Ok(Bytes::from_static(b"[]")) };
     match wanted {
-        None => Ok(plain(app, view)),
+        None => Ok(plain(app, view).clone()),
         Some(wanted) => {
-            view.discoveries.count();
+            view.count();
             encode(app, view, wanted).map_err(internal)
         }
     }
 }
 
 /// The answer to the plain question, ready since the service last changed.
-pub fn plain(app: &App, view: &ServiceView) -> Bytes {
-    view.discoveries.count();
+pub fn plain<'v>(app: &App, view: &'v ServiceView) -> &'v Bytes {
+    view.count();
     view.ready(NATIVE_HEALTHY, |view| {
         // an answer that cannot be written cannot be kept either; no instance is such
         encode(app, view, &Wanted::plain()).unwrap_or(Bytes::from_static(b"[]"))

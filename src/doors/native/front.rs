@@ -83,8 +83,8 @@ impl Verb {
 }
 
 /// What is answered.
-pub(super) struct Found {
-    pub body: Bytes,
+pub(super) struct Found<'a> {
+    pub body: &'a Bytes,
     pub revision: Revision,
     /// Of which service it tells; without one there is nothing to tell.
     pub service: Option<Read>,
@@ -138,11 +138,16 @@ impl Front {
             return None;
         }
         let verb = Verb::of(request.method().as_str().as_bytes())?;
-        let found = self.look(&Asked { verb, path: uri.path(), shown: peer.shows(headers) }, peer)?;
-        let mut response = Response::new(Either::Left(Full::new(found.body)));
+        let asked = Asked { verb, path: uri.path(), shown: peer.shows(headers) };
+        self.look(&asked, peer, |found| self.respond(found, headers))
+    }
+
+    fn respond(&self, found: Found<'_>, headers: &HeaderMap) -> Answer {
+        let Found { body, revision: at, service } = found;
+        let mut response = Response::new(Either::Left(Full::new(body.clone())));
         let given = response.headers_mut();
         given.reserve(HEADERS);
-        match found.service {
+        match service {
             Some(Read { revision, age_ms }) => {
                 given.insert(CONTENT_TYPE, JSON);
                 given.insert(ETAG, entity_tag(revision));
@@ -151,9 +156,9 @@ impl Front {
             None => *response.status_mut() = StatusCode::NO_CONTENT,
         }
         let given = response.headers_mut();
-        given.insert(X_ROLLCALL_REVISION, values::lasting(found.revision));
+        given.insert(X_ROLLCALL_REVISION, values::lasting(at));
         self.seal(given, headers);
-        Some(response)
+        response
     }
 
     /// Whether this connection knows from now on who shows this, and did not before.
@@ -162,42 +167,44 @@ impl Front {
         !app.remembers(shown, &peer.memory) && app.identify(shown, &peer.memory).is_ok()
     }
 
-    /// What is answered to a request that needs no more than a look.
-    pub(super) fn look(&self, asked: &Asked<'_>, peer: &Peer) -> Option<Found> {
+    /// Makes what is answered to a request that needs no more than a look. The look lasts as long as that takes, so that what
+    /// is found need not be owned.
+    pub(super) fn look<T>(
+        &self,
+        asked: &Asked<'_>,
+        peer: &Peer,
+        answer: impl FnOnce(Found<'_>) -> T,
+    ) -> Option<T> {
         match asked.verb {
-            Verb::Get => self.discovery(asked, peer),
-            Verb::Post => self.heartbeat(asked, peer),
+            Verb::Get => self.discovery(asked, peer, answer),
+            Verb::Post => self.heartbeat(asked, peer, answer),
         }
     }
 
     /// The healthy instances of a service that is known by just this name, for one who has no condition.
-    fn discovery(&self, asked: &Asked<'_>, peer: &Peer) -> Option<Found> {
+    fn discovery<T>(&self, asked: &Asked<'_>, peer: &Peer, answer: impl FnOnce(Found<'_>) -> T) -> Option<T> {
         let plain = self.0.plain.iter();
         let (name, durations) = plain
             .into_iter()
             .find_map(|(prefix, durations)| Some((asked.path.strip_prefix(prefix)?, durations)))?;
         let since = Instant::now();
         let app = &self.0.app;
-        let mut found = app.glimpse(|snapshot| {
+        let answer = app.glimpse(|snapshot| {
             let view = snapshot.service(name)?;
-            if !app.lets(Action::Read, asked.shown, &peer.memory, snapshot, since, name) {
+            let may = app.lets(Action::Read, asked.shown, &peer.memory, snapshot, since, name);
+            if !may || !self.0.admission.lets_look(peer, Class::Discover) {
                 return None;
             }
-            let service = Some(Read { revision: view.revision, age_ms: 0 });
-            Some(Found { body: discover::plain(app, view), revision: snapshot.revision(), service })
+            let service = Some(Read { revision: view.revision, age_ms: app.age_ms_at(since) });
+            let body = discover::plain(app, view);
+            Some(answer(Found { body, revision: snapshot.revision(), service }))
         })?;
-        if !self.0.admission.lets_look(peer, Class::Discover) {
-            return None;
-        }
-        if let Some(service) = &mut found.service {
-            service.age_ms = app.age_ms_at(since);
-        }
         durations.observe(since.elapsed());
-        Some(found)
+        Some(answer)
     }
 
     /// A sign of life that is noted, of an instance for which nothing follows from it.
-    fn heartbeat(&self, asked: &Asked<'_>, peer: &Peer) -> Option<Found> {
+    fn heartbeat<T>(&self, asked: &Asked<'_>, peer: &Peer, answer: impl FnOnce(Found<'_>) -> T) -> Option<T> {
         let id = asked.path.strip_prefix(INSTANCES)?.strip_suffix(HEARTBEAT)?;
         let id = InstanceId(Uuid::try_parse(id).ok()?);
         let since = Instant::now();
@@ -215,7 +222,7 @@ impl Front {
         };
         let revision = again.or_else(noted)?;
         self.0.heartbeats.observe(since.elapsed());
-        Some(Found { body: Bytes::new(), revision, service: None })
+        Some(answer(Found { body: &Bytes::new(), revision, service: None }))
     }
 
     /// What every answer carries.

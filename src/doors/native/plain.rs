@@ -25,41 +25,58 @@ use crate::{
 const MOST_HEADERS: usize = 32;
 /// For so long the clock is not looked at again.
 const DATE_LASTS_MS: u128 = 100;
+/// A body up to this length is put behind its head: to own it would cost more.
+const SHORT: usize = 8 * 1024;
 
 impl Front {
-    /// Answers the first of the requests that were read: gives its length, and what follows upon the head that is put here.
-    pub fn plainly(&self, input: &[u8], peer: &Peer, head: &mut Vec<u8>) -> Option<(usize, Bytes)> {
+    /// Answers the first of the requests that were read: gives its length, and what follows upon what is put here.
+    pub fn plainly(&self, input: &[u8], peer: &Peer, answer: &mut Vec<u8>) -> Option<(usize, Bytes)> {
         let (said, length) = read(input)?;
         let shown =
             Credential { authorization: said.authorization, certificate: peer.certificate.as_deref() };
         let asked = Asked { verb: said.verb, path: said.path, shown };
-        // before that who asks may not have been known here
-        let once_known = || self.gets_to_know(shown, peer).then(|| self.look(&asked, peer)).flatten();
-        let Found { body, revision, service } = self.look(&asked, peer).or_else(once_known)?;
+        let rest = match self.look(&asked, peer, |found| self.put(found, answer)) {
+            Some(rest) => rest,
+            // before that who asks may not have been known here
+            None if self.gets_to_know(shown, peer) => {
+                self.look(&asked, peer, |found| self.put(found, answer))?
+            }
+            None => return None,
+        };
+        Some((length, rest))
+    }
+
+    /// Puts the answer here, but for a long body.
+    fn put(&self, found: Found<'_>, answer: &mut Vec<u8>) -> Bytes {
+        let Found { body, revision, service } = found;
         match service {
             Some(Read { revision, age_ms }) => {
-                head.put_slice(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\netag: \"");
-                put_number(head, revision);
-                head.put_slice(b"\"\r\nx-rollcall-age: ");
-                put_number(head, age_ms.cast_signed());
-                head.put_slice(b"\r\ncontent-length: ");
-                put_number(head, i64::try_from(body.len()).unwrap_or(i64::MAX));
+                answer.put_slice(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\netag: \"");
+                put_number(answer, revision);
+                answer.put_slice(b"\"\r\nx-rollcall-age: ");
+                put_number(answer, age_ms.cast_signed());
+                answer.put_slice(b"\r\ncontent-length: ");
+                put_number(answer, i64::try_from(body.len()).unwrap_or(i64::MAX));
             }
-            None => head.put_slice(b"HTTP/1.1 204 No Content"),
+            None => answer.put_slice(b"HTTP/1.1 204 No Content"),
         }
-        head.put_slice(b"\r\nx-rollcall-revision: ");
-        put_number(head, revision);
-        head.put_slice(b"\r\nx-request-id: ");
-        request_id::put_new(head);
-        head.put_slice(b"\r\n");
+        answer.put_slice(b"\r\nx-rollcall-revision: ");
+        put_number(answer, revision);
+        answer.put_slice(b"\r\nx-request-id: ");
+        request_id::put_new(answer);
+        answer.put_slice(b"\r\n");
         let (security, cors) = self.terms();
-        security.put_lines(head);
+        security.put_lines(answer);
         if cors {
-            head.put_slice(b"vary: origin\r\n");
+            answer.put_slice(b"vary: origin\r\n");
         }
-        put_date(head);
-        head.put_slice(b"\r\n");
-        Some((length, body))
+        put_date(answer);
+        answer.put_slice(b"\r\n");
+        if body.len() > SHORT {
+            return body.clone();
+        }
+        answer.put_slice(body);
+        Bytes::new()
     }
 }
 

@@ -75,9 +75,9 @@ fn answer(
     context: &mut Context<'_>,
 ) -> io::Result<Option<(usize, Option<Unsent>)>> {
     thread_local! {
-        static HEAD: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+        static ANSWER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     }
-    HEAD.with_borrow_mut(|head| {
+    ANSWER.with_borrow_mut(|head| {
         head.clear();
         let Some((length, mut body)) = line.front.plainly(piece, peer, head) else { return Ok(None) };
         line.pulse.answer_at_once(false);

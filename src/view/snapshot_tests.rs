@@ -1,0 +1,160 @@
+use std::collections::BTreeMap;
+
+use chrono::DateTime;
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::*;
+use crate::domain::{
+    Cause, Change, CheckState, Checks, Health, Host, ServiceType, Status, event::HealthChanged,
+    target::Endpoint,
+};
+
+#[derive(Clone, Debug)]
+enum Step {
+    Register { number: u128 },
+    Report { number: u128, status: Status },
+    Unregister { number: u128 },
+}
+
+/// Mostly registrations, so that services outgrow what is copied at once.
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let number = 0..120_u128;
+    let status = prop_oneof![Just(Status::Healthy), Just(Status::Unhealthy)];
+    let step = prop_oneof![
+        6 => number.clone().prop_map(|number| Step::Register { number }),
+        3 => (number.clone(), status).prop_map(|(number, status)| Step::Report { number, status }),
+        1 => number.prop_map(|number| Step::Unregister { number }),
+    ];
+    proptest::collection::vec(step, 0..200)
+}
+
+fn name(service: usize) -> ServiceName {
+    ServiceName::parse(["billing", "orders", "shop"][service]).unwrap()
+}
+
+/// Nobody moves from one service to another.
+fn registered(number: u128) -> Change {
+    let spec = Spec {
+        kind: ServiceType::Api,
+        host: Host::parse("10.0.0.1").unwrap(),
+        port: 8000,
+        metadata: Arc::default(),
+        health_check_endpoint: Endpoint::default(),
+        weight: 1,
+        zone: None,
+        region: None,
+        datacenter: None,
+        endpoints: BTreeMap::new(),
+        url: None,
+        topics: Vec::new(),
+        dependencies: Vec::new(),
+        checks: Checks::Nobody,
+    };
+    Change::Registered {
+        id: InstanceId(Uuid::from_u128(number)),
+        service: name(number as usize % 3),
+        key: Key::Given(number.to_string().as_str().into()),
+        spec: Arc::new(spec),
+        health: Health::of([CheckState::new(Status::Healthy)]),
+    }
+}
+
+/// What a step comes to for an instance that is there, or is not.
+fn change(step: &Step, known: Option<&Instance>) -> Option<Change> {
+    match (step, known) {
+        (Step::Register { number }, None) => Some(registered(*number)),
+        (Step::Report { status, .. }, Some(instance)) => Some(Change::HealthChanged(HealthChanged {
+            id: instance.id,
+            service: instance.service.clone(),
+            version: instance.version + 1,
+            old: instance.status(),
+            new: Health::of([CheckState::new(*status)]),
+            check: None,
+            cause: Cause::Report,
+            output: None,
+        })),
+        (Step::Unregister { .. }, Some(instance)) => Some(Change::Unregistered {
+            id: instance.id,
+            service: instance.service.clone(),
+            key: instance.key.clone(),
+            version: instance.version + 1,
+        }),
+        _ => None,
+    }
+}
+
+fn event(revision: Revision, change: Change) -> Event {
+    Event { revision, time: DateTime::UNIX_EPOCH, actor: "test".into(), change }
+}
+
+type Model = BTreeMap<InstanceId, Arc<Instance>>;
+
+/// The snapshot and the model after these steps, one publication each.
+fn walk(mut snapshot: Snapshot, mut model: Model, steps: &[Step]) -> (Snapshot, Model) {
+    for step in steps {
+        let (Step::Register { number } | Step::Report { number, .. } | Step::Unregister { number }) = step;
+        let id = InstanceId(Uuid::from_u128(*number));
+        let Some(change) = change(step, model.get(&id).map(Arc::as_ref)) else { continue };
+        let event = event(snapshot.revision() + 1, change);
+        snapshot = snapshot.after(std::slice::from_ref(&event), event.revision);
+        match evolve(model.get(&id).cloned().map(Row::Instance).as_ref(), &event) {
+            Some(Row::Instance(instance)) => model.insert(id, instance),
+            _ => model.remove(&id),
+        };
+    }
+    (snapshot, model)
+}
+
+proptest! {
+    #[test]
+    fn it_is_what_the_events_come_to(before in steps(), after in steps()) {
+        let (old, old_model) = walk(Snapshot::default(), Model::new(), &before);
+        let (snapshot, model) = walk(old.clone(), old_model.clone(), &after);
+        for (snapshot, model) in [(&old, &old_model), (&snapshot, &model)] {
+            prop_assert_eq!(&snapshot.instances(), model);
+            for number in 0..120 {
+                let id = InstanceId(Uuid::from_u128(number));
+                prop_assert_eq!(snapshot.find(id), model.get(&id));
+            }
+            for service in 0..3 {
+                let found = snapshot.service(name(service).as_str()).map_or(0, |view| view.instances.len());
+                let expected = model.values().filter(|instance| instance.service == name(service)).count();
+                prop_assert_eq!(found, expected);
+            }
+        }
+        let mut told = old_model;
+        snapshot.differences_to(&old, |difference| match difference {
+            Difference::Added(new) | Difference::Changed(new) => {
+                told.insert(new.id, new.clone());
+            }
+            Difference::Gone(id) => {
+                told.remove(&id);
+            }
+        });
+        prop_assert_eq!(told, model);
+    }
+}
+
+#[test]
+fn counts_go_on_from_one_snapshot_to_the_next() {
+    let asked = |snapshot: &Snapshot, times| {
+        let view = snapshot.service("shop").unwrap();
+        (0..times).for_each(|_| view.count());
+        view.discoveries()
+    };
+    let register = |number: u32| event(number.into(), registered(u128::from(number) * 3 + 2));
+    let first = Snapshot::default().after(&[register(1)], 1);
+    assert_eq!(asked(&first, 3), 3);
+    let second = first.after(&[register(2)], 2);
+    assert_eq!(asked(&second, 4), 7);
+    // somebody still looks at the one before
+    asked(&first, 2);
+    drop(first);
+    assert_eq!(asked(&second, 0), 9);
+    let others =
+        Snapshot::loaded(1, 2, second.instances().values().map(|i| (**i).clone()).collect(), Vec::new());
+    let rebuilt = others.with_counts_of(&second);
+    drop(second);
+    assert_eq!(asked(&rebuilt, 1), 10);
+}
