@@ -43,7 +43,7 @@ impl Collector for OfView {
         for view in snapshot.services() {
             let sums = active.entry(labels.of(view.name.as_str())).or_default();
             sums.0 += i64::try_from(view.instances.len()).unwrap_or(i64::MAX);
-            sums.1 += view.discoveries();
+            sums.1 += view.discoveries.total();
         }
         let gauge = ConstGauge::<i64>::default();
         let mut instances = encoder.encode_descriptor(

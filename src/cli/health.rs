@@ -74,9 +74,9 @@ enum Target {
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let given = arguments.addr.or_else(|| std::env::var(ADDR).ok()).filter(|addr| !addr.trim().is_empty());
     match given.map(|addr| target_of(&addr)).transpose()? {
-        Some(Target::Plain(place)) => block_on(ask(&place, None, ANSWER_WITHIN))??,
-        Some(Target::Secured(url)) => block_on(ask_verified(url))??,
-        None => block_on(ask_own())??,
+        Some(Target::Plain(place)) => block_on(ask(&place, None, ANSWER_WITHIN), || ())??,
+        Some(Target::Secured(url)) => block_on(ask_verified(url), || ())??,
+        None => block_on(ask_own(), || ())??,
     }
     Ok(())
 }

@@ -15,6 +15,6 @@ pub fn run(flags: Flags) -> Result<(), Failure> {
         tracing::warn!("{warning}");
     }
     // Somebody typed this and waits for it: the error goes where they look.
-    block_on(server::migrate(&loaded.settings))??;
+    block_on(server::migrate(&loaded.settings), || ())??;
     Ok(())
 }

@@ -9,9 +9,10 @@ mod migrate;
 mod serve;
 
 use std::{
+    cell::Cell,
     io::{self, Write as _},
     process::ExitCode,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use clap::{Parser, Subcommand};
@@ -70,8 +71,9 @@ enum Failure {
     Logged,
 }
 
-/// The whole program; `main` only calls it.
-pub fn run() -> ExitCode {
+/// The whole program; `main` only calls it. `when_idle` is called on a thread of the server that has nothing to do, not
+/// often.
+pub fn run(when_idle: fn()) -> ExitCode {
     // TLS panics at its first use without a provider, so it comes before all else. An error only says that
     // there is one already.
     let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -84,7 +86,7 @@ pub fn run() -> ExitCode {
         }
     };
     let ended = match arguments.command {
-        Command::Serve(flags) => serve::run(flags),
+        Command::Serve(flags) => serve::run(flags, when_idle),
         Command::Migrate(flags) => migrate::run(flags),
         Command::Health(arguments) => health::run(arguments),
     };
@@ -116,17 +118,34 @@ fn load_aside(flags: Flags) -> Result<Loaded, SettingsError> {
 /// microseconds: the library's 61 would ask more often than it pays, by three percent of all requests.
 const TURNS_BETWEEN_LOOKS: u32 = 200;
 
+/// How much time passes at least between two times that a thread is told that it is idle.
+const BETWEEN_IDLE: Duration = Duration::from_secs(1);
+
 /// Runs a future to its end on a runtime with a thread a core.
-fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
+fn block_on<T>(future: impl Future<Output = T>, when_idle: fn()) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .event_interval(TURNS_BETWEEN_LOOKS)
+        .on_thread_park(move || seldom(when_idle))
         .build()
         .map_err(Failure::Runtime)?;
     let result = runtime.block_on(future);
     // Dropping it would wait for blocking work without end.
     runtime.shutdown_timeout(LAST_GRACE);
     Ok(result)
+}
+
+/// Does something unless this thread has just done it.
+fn seldom(what: fn()) {
+    thread_local! {
+        static LAST: Cell<Option<Instant>> = const { Cell::new(None) };
+    }
+    LAST.with(|last| {
+        if last.get().is_none_or(|last| last.elapsed() >= BETWEEN_IDLE) {
+            what();
+            last.set(Some(Instant::now()));
+        }
+    });
 }
 
 #[cfg(test)]

@@ -13,13 +13,13 @@ pub const EXAMPLES: &str = "Examples:\n  \
     rollcall serve --listen 127.0.0.1:9000 --log debug\n  \
     DATABASE_URL=postgres://rollcall:secret@db.example/rollcall rollcall serve";
 
-pub fn run(flags: Flags) -> Result<(), Failure> {
+pub fn run(flags: Flags, when_idle: fn()) -> Result<(), Failure> {
     let loaded = load(flags)?;
     telemetry::init_logging(&loaded.settings)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    block_on(server::serve(loaded))?.map_err(|error| {
+    block_on(server::serve(loaded), when_idle)?.map_err(|error| {
         tracing::error!(error = telemetry::chain(&error), "rollcall stopped with an error");
         Failure::Logged
     })

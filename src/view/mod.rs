@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use crate::domain::Revision;
 
 pub use ready::Slot;
-pub use snapshot::{Difference, ServiceView, Snapshot};
+pub use snapshot::{Difference, Discoveries, ServiceView, Snapshot};
 pub use tokens::Tokens;
 
 /// Where the newest snapshot is found.

@@ -66,18 +66,17 @@ pub enum Difference<'s> {
 #[repr(C)]
 pub struct ServiceView {
     pub name: ServiceName,
-    /// How often it was asked for as it is now.
-    asked: AtomicU64,
     pub revision: Revision,
+    /// Counts go on from one snapshot to the next.
+    pub discoveries: Discoveries,
     ready: Ready,
-    asked_before: Discoveries,
     pub instances: OrdMap<Key, Arc<Instance>>,
 }
 
-/// How often a service was asked for while it was what it is no longer: the count goes on from one snapshot to the next.
-/// The counts of many services lie side by side, so that it costs little to be one more who knows of them.
+/// How often a service was asked for. The counts of many services lie side by side, so that counting seldom leads into
+/// cold memory.
 #[derive(Clone, Debug)]
-struct Discoveries {
+pub struct Discoveries {
     counts: Arc<[AtomicU64; COUNTS]>,
     place: usize,
 }
@@ -102,38 +101,20 @@ impl Discoveries {
         }
     }
 
-    /// Adds what was counted elsewhere, which begins anew.
-    fn take_over(&self, asked: &AtomicU64) {
-        // most have not been asked for since their last change: their count stays where it is, in cold memory
-        if asked.load(Ordering::Relaxed) > 0
-            && let Some(count) = self.counts.get(self.place)
-        {
-            count.fetch_add(asked.swap(0, Ordering::Relaxed), Ordering::Relaxed);
+    pub fn count(&self) {
+        if let Some(count) = self.counts.get(self.place) {
+            count.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    fn total(&self) -> u64 {
+    pub fn total(&self) -> u64 {
         self.counts.get(self.place).map_or(0, |count| count.load(Ordering::Relaxed))
     }
 }
 
-impl Drop for ServiceView {
-    /// Who had an older snapshot may have asked after the count was taken over.
-    fn drop(&mut self) {
-        self.asked_before.take_over(&self.asked);
-    }
-}
-
 impl ServiceView {
-    fn new(name: ServiceName, revision: Revision, asked_before: Discoveries) -> Self {
-        Self {
-            name,
-            asked: AtomicU64::new(0),
-            revision,
-            ready: Ready::default(),
-            asked_before,
-            instances: OrdMap::new(),
-        }
+    fn new(name: ServiceName, revision: Revision, discoveries: Discoveries) -> Self {
+        Self { revision, discoveries, ready: Ready::default(), name, instances: OrdMap::new() }
     }
 
     /// An instance of a service with so few of them that all are copied when one changes: they are fetched first, and then
@@ -154,25 +135,13 @@ impl ServiceView {
     fn changed(&self, revision: Revision, change: impl FnOnce(&mut OrdMap<Key, Arc<Instance>>)) -> Self {
         let mut instances = self.instances.clone();
         change(&mut instances);
-        self.with(revision, instances)
-    }
-
-    /// The same service with other instances.
-    fn with(&self, revision: Revision, instances: OrdMap<Key, Arc<Instance>>) -> Self {
-        self.asked_before.take_over(&self.asked);
-        let mut new = Self::new(self.name.clone(), revision, self.asked_before.clone());
-        new.instances = instances;
-        new
-    }
-
-    /// Counts that somebody asked for it.
-    pub fn count(&self) {
-        self.asked.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// How often it was asked for.
-    pub fn discoveries(&self) -> u64 {
-        self.asked_before.total() + self.asked.load(Ordering::Relaxed)
+        Self {
+            name: self.name.clone(),
+            revision,
+            instances,
+            discoveries: self.discoveries.clone(),
+            ready: Ready::default(),
+        }
     }
 
     /// The answer kept under `slot`, made at the first asking since the service changed.
@@ -202,10 +171,9 @@ impl Snapshot {
             for (key, instance) in &instances {
                 snapshot.places.insert(instance.id, Place { service, key: key.clone() });
             }
-            if let Some(empty) = snapshot.services.get(service) {
-                let filled = empty.with(revision, instances);
-                snapshot.services.set(service, Arc::new(filled));
-            }
+            let empty = snapshot.services.get(service).map(|view| view.discoveries.clone());
+            let empty = ServiceView::new(name, revision, empty.unwrap_or_default());
+            snapshot.services.set(service, Arc::new(ServiceView { instances, ..empty }));
         }
         snapshot.configs = configs.into_iter().map(|entry| (entry.key.clone(), Arc::new(entry))).collect();
         snapshot
@@ -224,7 +192,10 @@ impl Snapshot {
         for view in old.services.iter() {
             let service = self.number_of(&view.name);
             if let Some(new) = self.services.get(service) {
-                let counted = view.with(new.revision, new.instances.clone());
+                let counted = ServiceView {
+                    discoveries: view.discoveries.clone(),
+                    ..new.changed(new.revision, |_| ())
+                };
                 self.services.set(service, Arc::new(counted));
             }
         }
@@ -305,8 +276,13 @@ impl Snapshot {
     ) -> (Option<usize>, Option<Arc<Instance>>) {
         let service = service.and_then(|name| self.number(name.as_str()));
         let view = service.and_then(|service| self.services.get_to_change(service));
-        let among_few = view.and_then(|view| view.one_of_few(id));
-        (service, among_few.or_else(|| self.find(id)).cloned())
+        if let Some(instance) = view.and_then(|view| view.one_of_few(id)) {
+            return (service, Some(instance.clone()));
+        }
+        match self.places.get(&id) {
+            Some(place) => (Some(place.service), self.find(id).cloned()),
+            None => (service, None),
+        }
     }
 
     fn change_service(
@@ -327,8 +303,8 @@ impl Snapshot {
             return number;
         }
         let next = self.counts.next();
-        let counts = std::mem::replace(&mut self.counts, next);
-        let view = ServiceView::new(name.clone(), self.revision, counts);
+        let discoveries = std::mem::replace(&mut self.counts, next);
+        let view = ServiceView::new(name.clone(), self.revision, discoveries);
         let number = self.services.push(Arc::new(view));
         self.names.insert(name.clone(), number);
         if self.signpost.is_outgrown_by(self.services.len()) {

@@ -1,7 +1,7 @@
 //! Discovery by name: who can be called?
 //!
-//! The plain question is what a registry is asked all day. It costs one look at the snapshot and one at a map; the
-//! answer is ready since the service last changed.
+//! The plain question is what a registry is asked all day. It costs a look at the snapshot; the answer is ready since the
+//! service last changed.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -215,18 +215,15 @@ fn look_up<'s>(snapshot: &'s Snapshot, name: &str) -> Result<Option<&'s ServiceV
 /// A service's instances as a JSON array.
 fn instances(app: &App, view: Option<&ServiceView>, wanted: Option<&Wanted>) -> Result<Bytes, Problem> {
     let Some(view) = view else { return Ok(Bytes::from_static(b"[]")) };
+    view.discoveries.count();
     match wanted {
         None => Ok(plain(app, view).clone()),
-        Some(wanted) => {
-            view.count();
-            encode(app, view, wanted).map_err(internal)
-        }
+        Some(wanted) => encode(app, view, wanted).map_err(internal),
     }
 }
 
 /// The answer to the plain question, ready since the service last changed.
 pub fn plain<'v>(app: &App, view: &'v ServiceView) -> &'v Bytes {
-    view.count();
     view.ready(NATIVE_HEALTHY, |view| {
         // an answer that cannot be written cannot be kept either; no instance is such
         encode(app, view, &Wanted::plain()).unwrap_or(Bytes::from_static(b"[]"))

@@ -197,7 +197,10 @@ impl Front {
             }
             let service = Some(Read { revision: view.revision, age_ms: app.age_ms_at(since) });
             let body = discover::plain(app, view);
-            Some(answer(Found { body, revision: snapshot.revision(), service }))
+            let answer = answer(Found { body, revision: snapshot.revision(), service });
+            // at last: the count has come by then, and nobody has waited for it
+            view.discoveries.count();
+            Some(answer)
         })?;
         durations.observe(since.elapsed());
         Some(answer)
@@ -221,8 +224,9 @@ impl Front {
             })
         };
         let revision = again.or_else(noted)?;
+        let answer = answer(Found { body: &Bytes::new(), revision, service: None });
         self.0.heartbeats.observe(since.elapsed());
-        Some(answer(Found { body: &Bytes::new(), revision, service: None }))
+        Some(answer)
     }
 
     /// What every answer carries.

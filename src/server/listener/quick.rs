@@ -22,8 +22,8 @@ const PIECE: usize = 2048;
 
 /// What of an answer has not been sent yet.
 struct Unsent {
-    head: Bytes,
-    body: Bytes,
+    first: Bytes,
+    rest: Bytes,
 }
 
 /// Answers plain requests. Gives what was read that is none; None where the connection has come to its end.
@@ -77,19 +77,19 @@ fn answer(
     thread_local! {
         static ANSWER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     }
-    ANSWER.with_borrow_mut(|head| {
-        head.clear();
-        let Some((length, mut body)) = line.front.plainly(piece, peer, head) else { return Ok(None) };
+    ANSWER.with_borrow_mut(|first| {
+        first.clear();
+        let Some((length, mut rest)) = line.front.plainly(piece, peer, first) else { return Ok(None) };
         line.pulse.answer_at_once(false);
-        let sent = match send(stream, head, &body, context) {
+        let sent = match send(stream, first, &rest, context) {
             Poll::Ready(sent) => sent?,
             Poll::Pending => 0,
         };
-        let of_head = sent.min(head.len());
-        body.advance(sent - of_head);
-        let head = head.get(of_head..).unwrap_or_default();
-        let is_sent = head.is_empty() && body.is_empty() && flushed(stream, context)?.is_ready();
-        let unsent = (!is_sent).then(|| Unsent { head: Bytes::copy_from_slice(head), body });
+        let of_first = sent.min(first.len());
+        rest.advance(sent - of_first);
+        let first = first.get(of_first..).unwrap_or_default();
+        let is_sent = first.is_empty() && rest.is_empty() && flushed(stream, context)?.is_ready();
+        let unsent = (!is_sent).then(|| Unsent { first: Bytes::copy_from_slice(first), rest });
         Ok(Some((length, unsent)))
     })
 }
@@ -99,13 +99,13 @@ fn send_on(
     unsent: &mut Option<Unsent>,
     context: &mut Context<'_>,
 ) -> Poll<io::Result<()>> {
-    while let Some(Unsent { head, body }) =
-        unsent.as_mut().filter(|left| left.head.len() + left.body.len() > 0)
+    while let Some(Unsent { first, rest }) =
+        unsent.as_mut().filter(|left| left.first.len() + left.rest.len() > 0)
     {
-        let sent = ready!(send(stream, head, body, context))?;
-        let of_head = sent.min(head.len());
-        head.advance(of_head);
-        body.advance(sent - of_head);
+        let sent = ready!(send(stream, first, rest, context))?;
+        let of_first = sent.min(first.len());
+        first.advance(of_first);
+        rest.advance(sent - of_first);
     }
     if flushed(stream, context)?.is_pending() {
         return Poll::Pending;
@@ -115,12 +115,17 @@ fn send_on(
 }
 
 /// Sends what the other side takes of it, which is something.
-fn send(stream: &mut Stream, head: &[u8], body: &[u8], context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+fn send(
+    stream: &mut Stream,
+    first: &[u8],
+    rest: &[u8],
+    context: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
     let stream = Pin::new(stream);
-    let sent = match (head, body) {
+    let sent = match (first, rest) {
         (only, []) | ([], only) => ready!(stream.poll_write(context, only))?,
-        (head, body) => {
-            ready!(stream.poll_write_vectored(context, &[IoSlice::new(head), IoSlice::new(body)]))?
+        (first, rest) => {
+            ready!(stream.poll_write_vectored(context, &[IoSlice::new(first), IoSlice::new(rest)]))?
         }
     };
     Poll::Ready(if sent == 0 { Err(ErrorKind::WriteZero.into()) } else { Ok(sent) })
