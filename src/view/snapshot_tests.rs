@@ -34,7 +34,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 /// Three large services and many small ones; nobody moves from one to another.
 fn service_of(number: u128) -> ServiceName {
-    let service = if number % 2 == 0 { number % 3 } else { number };
+    let service = if number.is_multiple_of(2) { number % 3 } else { number };
     ServiceName::parse(&format!("service-{service}")).unwrap()
 }
 

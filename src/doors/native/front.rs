@@ -198,7 +198,7 @@ impl Front {
             let service = Some(Read { revision: view.revision, age_ms: app.age_ms_at(since) });
             let body = discover::plain(app, view);
             let answer = answer(Found { body, revision: snapshot.revision(), service });
-            // at last: the count has come by then, and nobody has waited for it
+            // last, so that what is sent does not wait for it
             view.discoveries.count();
             Some(answer)
         })?;
