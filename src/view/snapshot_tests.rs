@@ -6,8 +6,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::domain::{
-    Cause, Change, CheckState, Checks, Health, Host, ServiceType, Status, event::HealthChanged,
-    target::Endpoint,
+    Cause, Change, CheckState, Checks, Health, Status, event::HealthChanged, instance::tests::spec,
 };
 
 /// So many that most services are found by the signpost.
@@ -39,22 +38,7 @@ fn service_of(number: u128) -> ServiceName {
 }
 
 fn registered(number: u128) -> Change {
-    let spec = Spec {
-        kind: ServiceType::Api,
-        host: Host::parse("10.0.0.1").unwrap(),
-        port: 8000,
-        metadata: Arc::default(),
-        health_check_endpoint: Endpoint::default(),
-        weight: 1,
-        zone: None,
-        region: None,
-        datacenter: None,
-        endpoints: BTreeMap::new(),
-        url: None,
-        topics: Vec::new(),
-        dependencies: Vec::new(),
-        checks: Checks::Nobody,
-    };
+    let spec = Spec { checks: Checks::Nobody, ..spec("10.0.0.1", 8000) };
     Change::Registered {
         id: InstanceId(Uuid::from_u128(number)),
         service: service_of(number),
