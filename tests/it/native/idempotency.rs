@@ -46,7 +46,7 @@ async fn the_same_key_for_something_else_is_409() {
     assert_eq!(other["code"], "idempotency_key_reused");
     let other = app.put("/api/v1/config/orders").header(KEY, "k").json(&json!({})).await.problem(409);
     assert_eq!(other["code"], "idempotency_key_reused");
-    for bad in ["", &"k".repeat(256)] {
+    for bad in ["", "a\tb", &"k".repeat(256)] {
         app.post(REGISTER).header(KEY, bad).json(&service("orders", 82)).await.blames("Idempotency-Key");
     }
 }
