@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::follower::Follower;
+use super::{follower::Follower, peers::Peers};
 use crate::{
     domain::Revision,
     store::{Database, Lane, StoreError, hint},
@@ -14,9 +14,11 @@ use crate::{
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 /// Tells the other replicas of the newest revision that this one wrote. Revisions written while a hint is on its way
-/// share the next one.
+/// share the next one. Where there are no others a hint would only cost: one that came a moment ago, and is not known
+/// yet, has its poll.
 pub async fn run_notifier(
     database: Database,
+    peers: Peers,
     mut written: watch::Receiver<Revision>,
     stop: CancellationToken,
 ) {
@@ -28,6 +30,9 @@ pub async fn run_notifier(
             changed = written.changed() => if changed.is_err() { return stop.cancelled().await },
         }
         let revision = *written.borrow_and_update();
+        if peers.borrow().others == 0 {
+            continue;
+        }
         if let Err(error) = send(&mut lane, revision).await {
             tracing::debug!(error = crate::telemetry::chain(&error), "a hint was not sent");
             tokio::select! {

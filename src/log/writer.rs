@@ -1,7 +1,8 @@
 //! The one task that appends.
 //!
 //! While one append is under way the next commands gather; there is no timer. A batch begins with a poll, so that
-//! every decision, the refusals too, rests on a state no older than the requests in it.
+//! every decision, the refusals too, rests on a state no older than the requests in it. In a row of batches that are
+//! nothing but changes there is no need of that: they are written only where the state is what they rest on.
 
 mod ahead;
 mod sending;
@@ -12,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -24,7 +26,7 @@ use super::{
 use crate::{
     domain::Revision,
     store::{
-        Connection, Database, Lane, Patience, StoreError,
+        Connection, Cursor, Database, Lane, Patience, StoreError,
         append::{Writer as Pen, open_writer},
         idempotency,
     },
@@ -41,6 +43,8 @@ const RETRY_FIRST: Duration = Duration::from_millis(20);
 const RETRY_AT_MOST: Duration = Duration::from_millis(500);
 /// How long a row that a stranger holds is left alone.
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
+/// So soon after a batch of its own the writer trusts what it knows of the log, and its connection.
+const IN_A_ROW: Duration = Duration::from_millis(200);
 /// How long an orderly stop works on what had been accepted.
 const DRAIN_WITHIN: Duration = Duration::from_secs(10);
 
@@ -58,6 +62,8 @@ pub struct Writer {
     resting: Vec<(Instant, Pending)>,
     /// What comes next, decided already.
     ahead: Option<Ahead>,
+    /// The batch before, where the next one need not begin with a poll.
+    last: Option<Last>,
     /// When somebody else was last found to have written the same.
     contended: Option<Instant>,
     written: watch::Sender<Revision>,
@@ -83,6 +89,7 @@ impl Writer {
             again: VecDeque::new(),
             resting: Vec::new(),
             ahead: None,
+            last: None,
             contended: None,
             written: watch::Sender::new(0),
             retry: RETRY_FIRST,
@@ -231,9 +238,13 @@ impl Writer {
             Ok(connection) => connection,
             Err(error) => return Err(Trouble::Unreachable(commands, error)),
         };
-        let now = match self.follower.catch_up(&mut connection, &mut self.lane.patience).await {
-            Ok(now) => now,
-            Err(error) => return Err(Trouble::Unreachable(commands, error)),
+        let in_a_row = self.now_in_a_row(&commands);
+        let now = match in_a_row {
+            Some(now) => now,
+            None => match self.follower.catch_up(&mut connection, &mut self.lane.patience).await {
+                Ok(now) => now,
+                Err(error) => return Err(Trouble::Unreachable(commands, error)),
+            },
         };
         let mut commands = match self.answer_repeated(&mut connection, commands).await {
             Ok(commands) => commands,
@@ -254,6 +265,13 @@ impl Writer {
             Some(decided) => decided.plan.at(&cursor),
             None => plan(&snapshot, &cursor, now, commands.iter().map(Pending::order)),
         };
+        let all_hang_on_it = !verdicts.iter().any(|verdict| matches!(verdict, Verdict::Settled(_)));
+        if in_a_row.is_some() && !(all_hang_on_it && batch.is_some()) {
+            // decided anew, after a poll
+            self.lane.give_back(connection);
+            self.put_back(commands);
+            return Ok(());
+        }
         let (mut waiting, mut later) = (Vec::new(), Vec::new());
         for (pending, verdict) in commands.drain(..).zip(verdicts) {
             match verdict {
@@ -267,7 +285,22 @@ impl Writer {
             self.lane.give_back(connection);
             return Ok(());
         };
-        self.write(connection, Arc::new(batch), snapshot, waiting, now).await
+        self.write(connection, Arc::new(batch), snapshot, waiting, now).await?;
+        if !all_hang_on_it {
+            // as the next ones most likely will not
+            self.last = None;
+        }
+        Ok(())
+    }
+
+    /// The time, where these commands need no poll: nobody else has written since this writer's last batch, as far as is
+    /// known. That may be wrong and does no harm to what is written, for the append finds out. What is answered from
+    /// the known state alone does need one.
+    fn now_in_a_row(&mut self, commands: &[Pending]) -> Option<DateTime<Utc>> {
+        let last = self.last.take().filter(|last| last.at.elapsed() < IN_A_ROW)?;
+        let (cursor, _) = self.follower.position()?;
+        let repeats = commands.iter().any(|pending| pending.key().is_some());
+        (cursor == last.end && !repeats).then(|| self.follower.now().max(last.now))
     }
 
     /// Answers the requests that were carried out before, under their idempotency keys, and gives back the others.
@@ -365,6 +398,14 @@ impl Writer {
             self.resting.push((Instant::now() + BUSY_PAUSE, pending));
         }
     }
+}
+
+/// A batch that was written whole, right after the state that it was decided on.
+struct Last {
+    at: Instant,
+    end: Cursor,
+    /// By the database's clock.
+    now: DateTime<Utc>,
 }
 
 enum Trouble {

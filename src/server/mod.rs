@@ -102,13 +102,13 @@ impl Server {
         let (log, queue) = Log::new(follower.clone());
         let pen = Writer::new(queue, follower.clone(), database.clone(), replica, writer.stop());
 
-        let run = run_notifier(database.clone(), pen.written(), back.stop());
+        let (told, peers) = watch::channel(Arc::default());
+        let run = run_notifier(database.clone(), peers.clone(), pen.written(), back.stop());
         back.spawn_after(&shaped, "notifier", run);
         back.spawn_after(&shaped, "listener", run_listener(database.clone(), follower.clone(), back.stop()));
         back.spawn_after(&shaped, "upkeep", run_upkeep(log.clone(), database.clone(), back.stop()));
         let (followed, stop) = (database.clone(), back.stop());
         back.spawn_after(&shaped, "follower", async move { follower.run(followed, stop).await });
-        let (told, peers) = watch::channel(Arc::default());
         let (doubts, doubted) = watch::channel(false);
         let (loads, noted) = loads();
         let presence =

@@ -111,25 +111,20 @@ async fn walk(lanes: &Lanes, after: Revision, batches: i64) -> Result<Verificati
         sqlx::query!(
             r#"
             with page as (
-              select b.*, lag(b.hash) over w as before, lag(b.rev_to) over w as previous, lag(b.epoch) over w as era
+              select b.batch, (b.batch).rev_from, (b.batch).rev_to, (b.batch).hash, (b.batch).epoch,
+                     lag((b.batch).hash) over w as before,
+                     coalesce(lag((b.batch).rev_to) over w, 0) as previous, coalesce(lag((b.batch).epoch) over w, 1) as era
               from (
                 -- a page begins with the batch before it, for its hash
-                (select * from rollcall.batches where rev_to <= $1 order by rev_to desc limit 1)
+                (select r from rollcall.batches r where r.rev_to <= $1 order by r.rev_to desc limit 1)
                 union all
-                (select * from rollcall.batches where rev_to > $1 order by rev_to limit $2)) b
-              window w as (order by b.rev_to)
+                (select r from rollcall.batches r where r.rev_to > $1 order by r.rev_to limit $2)) b(batch)
+              window w as (order by (b.batch).rev_to)
             ), checked as (
               select p.rev_from, p.rev_to,
-                p.hash = rollcall.batch_hash(p.before, p.rev_from, p.rev_to, p.epoch, l.lines)
-                  and l.events = p.rev_to - p.rev_from + 1
-                  and (p.rev_from = coalesce(p.previous, 0) + 1 or p.epoch > coalesce(p.era, 1)) as whole
-              from page p left join lateral (
-                select string_agg(rollcall.event_line(e.revision, e.epoch, e.time, e.kind, e.service, e.instance,
-                                                      e.actor, e.origin, e.request_id, e.data),
-                                  E'\n' order by e.revision) as lines, count(*) as events
-                -- between the epochs there is nothing either
-                from rollcall.events e where e.revision > coalesce(p.previous, 0) and e.revision <= p.rev_to) l on true
-              where p.rev_to > $1
+                p.hash = rollcall.batch_hash_again(p.batch, p.before, p.previous)
+                  and (p.rev_from = p.previous + 1 or p.epoch > p.era) as whole
+              from page p where p.rev_to > $1
             )
             select coalesce(min(rev_from), $1) as "from!", coalesce(max(rev_to), $1) as "to!",
                    min(rev_from) filter (where whole is distinct from true) as broken_at,

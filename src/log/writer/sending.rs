@@ -8,7 +8,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{Trouble, Writer, ahead::Ahead};
+use super::{Last, Trouble, Writer, ahead::Ahead};
 use crate::{
     domain::{Event, Refusal},
     log::{
@@ -86,7 +86,14 @@ impl Writer {
         };
         match self.show(connection, &batch.cursor, &settlement.events, span.as_ref(), ready).await {
             // what others have written meanwhile is known by now, and must explain every conflict
-            Ok(()) => self.explain(batch, &outcomes, span.as_ref()),
+            Ok(()) => {
+                self.explain(batch, &outcomes, span.as_ref());
+                self.last = span.filter(|_| as_foreseen).map(|span| Last {
+                    at: Instant::now(),
+                    end: span.end(),
+                    now,
+                });
+            }
             Err(error) => {
                 tracing::warn!(
                     error = crate::telemetry::chain(&error),
@@ -201,8 +208,7 @@ impl Writer {
             None => self.connect().await?,
         };
         let own = span.is_some_and(|span| {
-            let after = Cursor { epoch: span.epoch, revision: span.to, hash: Some(span.hash.clone()) };
-            follows(before, span) && self.follower.take_own(before, events, after, ready)
+            follows(before, span) && self.follower.take_own(before, events, span.end(), ready)
         });
         if !own {
             self.follower.catch_up(&mut connection, &mut self.lane.patience).await?;

@@ -1,8 +1,14 @@
 //! Migrations by whoever may, and by many at once.
 
+use std::path::Path;
+
 use futures_util::future::join_all;
-use rollcall::store::migrate::{migrate, pending};
-use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+use rollcall::store::{
+    Lanes,
+    history::verify,
+    migrate::{migrate, pending},
+};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, migrate::Migrator};
 use url::Url;
 
 use super::Replica;
@@ -74,17 +80,46 @@ async fn a_login_of_the_name_of_the_schema_can_migrate_further() {
     // as if the last one had not been there yet
     execute(
         &url,
-        "drop table rollcall.sweep, rollcall.sweep_gaps; drop function rollcall.look_around(); \
-         do $$ begin execute ( \
-           select 'drop function ' || p.oid::regprocedure from pg_proc p \
-           where p.pronamespace = 'rollcall'::regnamespace and p.proname = 'append' and p.pronargs = 68); \
-         end $$; \
+        "drop function rollcall.batch_hash_again; drop function rollcall.batch_hash_by_column; \
+         alter table rollcall.batches drop column form; \
          delete from public._sqlx_migrations where version = (select max(version) from public._sqlx_migrations)",
     )
     .await;
     assert_eq!(pending(&store(&url)).await.unwrap(), 1);
     assert_eq!(migrate(&store(&url)).await.unwrap(), 1);
     Replica::open_at(&url).await.register("further", 1).await;
+}
+
+/// What was hashed in the first form is verified in it, beside what came later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn batches_from_before_the_second_form_stay_whole() {
+    const FIRST_OF_THE_SECOND_FORM: i64 = 20_261_122_000_009;
+    let database = Database::empty().await;
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+    let mut until_then = Migrator::new(folder).await.unwrap();
+    until_then.migrations.to_mut().retain(|migration| migration.version < FIRST_OF_THE_SECOND_FORM);
+    until_then.run(&mut PgConnection::connect(&database.url()).await.unwrap()).await.unwrap();
+    let mut replica = Replica::open(&database).await;
+    let ids = replica.register("old", 3).await;
+    let mut changed = replica.draft();
+    changed.group().report(ids[0]).group().remove(ids[1]);
+    replica.write(&mut changed).await;
+
+    assert!(migrate(&store(&database.url())).await.unwrap() > 0);
+    let mut later = Replica::open(&database).await;
+    later.register("new", 2).await;
+    let forms = "select array_agg(form order by rev_to) from rollcall.batches";
+    let forms: Vec<i16> = sqlx::query_scalar(forms).fetch_one(&mut later.connection).await.unwrap();
+    assert_eq!(forms, [1, 1, 2]);
+    let lanes = Lanes::new(store(&database.url()), 1);
+    let found = async || verify(&lanes, 0, 10).await.unwrap();
+    assert_eq!((found().await.broken_at, found().await.to), (None, 7));
+    execute(
+        &database.url(),
+        "set session_replication_role = replica; update rollcall.events set actor = 'x' where revision = 2",
+    )
+    .await;
+    assert_eq!(found().await.broken_at, Some(1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

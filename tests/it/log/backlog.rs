@@ -81,7 +81,7 @@ async fn a_command_that_is_refused_takes_nobody_along() {
         .unwrap();
     let replica = Replica::start(&database);
     let refused = |n: usize| n == 300 || n == 1000;
-    let commands: Vec<_> = (0..2000)
+    let commands: Vec<_> = (0..1200)
         .map(|n| (caller(None), put(if refused(n) { "refused" } else { "taken" }, n % 500, n)))
         .collect();
     let answers = replica.log.write_all(commands).await;
