@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
 use rollcall::domain::{Command, ConfigKey, Content, Environment, Precondition, Row, ServiceName};
-use rollcall::log::{Caller, IdempotencyKey, WriteError};
+use rollcall::log::{Caller, IdempotencyKey, Outcome, WriteError};
 use sqlx::Executor as _;
 
 use super::replica::Replica;
@@ -61,6 +61,34 @@ async fn a_long_backlog_is_written_in_its_order() {
         assert!(versions.values().all(|versions| *versions == expected), "{versions:?}");
     }
     Replica::assert_agreement([&one, &other]).await;
+    one.stop().await;
+    other.stop().await;
+}
+
+/// In a row of changes nobody asks for what is new, and nothing is decided on what is not any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_in_a_row_rest_on_what_is() {
+    let database = Database::fresh().await;
+    let (one, other) = (Replica::start_without_follower(&database), Replica::start(&database));
+    let written = |outcome: &Outcome| outcome.event.is_some();
+    for n in 0..50 {
+        assert!(written(&one.write(put("row", 0, n)).await.unwrap()));
+    }
+    let (polls, most) = (one.polls(), 25);
+    assert!(polls < most, "{polls} polls in a row of 50");
+    let mut version = 50;
+    for n in 50..70 {
+        // what the other has changed is asked for where nothing is to be written, ...
+        other.write(put("row", 0, 1000 + n)).await.unwrap();
+        assert!(written(&one.write(put("row", 0, n - 1)).await.unwrap()), "it was something else meanwhile");
+        // ... and found out where something is
+        other.write(put("row", 0, 2000 + n)).await.unwrap();
+        let outcome = one.write(put("row", 0, n)).await.unwrap();
+        version += 4;
+        let Some(Row::Config(entry)) = outcome.row else { panic!("no configuration") };
+        assert_eq!(entry.version, version);
+    }
+    one.assert_one_truth().await;
     one.stop().await;
     other.stop().await;
 }

@@ -30,6 +30,18 @@ impl Replica {
 
     /// One that remembers where it stood at its last run.
     pub fn start_anchored(database: &Database, anchors: Anchors) -> Self {
+        let (mut replica, follower) = Self::start_writing(database, anchors);
+        let (database, stop) = (replica.database.clone(), replica.stop.clone());
+        replica.tasks.push(tokio::spawn(async move { follower.run(database, stop).await }));
+        replica
+    }
+
+    /// One that knows of the others only what its writer asks for.
+    pub fn start_without_follower(database: &Database) -> Self {
+        Self::start_writing(database, Anchors::nowhere()).0
+    }
+
+    fn start_writing(database: &Database, anchors: Anchors) -> (Self, Arc<Follower>) {
         let metrics = Metrics::new();
         let database = store::Database::from_url(&database.url(), metrics.clone()).unwrap();
         let view = Arc::new(View::default());
@@ -44,17 +56,20 @@ impl Replica {
         let stop = CancellationToken::new();
         let writer =
             Writer::new(queue, follower.clone(), database.clone(), uuid::Uuid::now_v7(), stop.clone());
-        let following = {
-            let (database, stop) = (database.clone(), stop.clone());
-            async move { follower.run(database, stop).await }
-        };
-        let tasks = vec![tokio::spawn(writer.run()), tokio::spawn(following)];
-        Self { log, view, database, stop, tasks }
+        let tasks = vec![tokio::spawn(writer.run())];
+        (Self { log, view, database, stop, tasks }, follower)
     }
 
     pub async fn write(&self, command: Command) -> Result<Outcome, WriteError> {
         let caller = Caller { actor: "tester".into(), origin: "test".into(), ..Caller::checker() };
         self.log.write(caller, command).await
+    }
+
+    /// How often it has asked for what is new.
+    pub fn polls(&self) -> u64 {
+        let told = self.log.follower().metrics().render();
+        let counts = told.lines().filter(|line| line.starts_with("rollcall_follower_polls_total"));
+        counts.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
     }
 
     /// What the tables say.
