@@ -16,7 +16,8 @@ use crate::{
 
 const SLOW: usize = 5000;
 const CONNECTIONS: usize = 16;
-const TURN: Duration = Duration::from_secs(1);
+/// Long enough that it does not matter which threads happen to share a core for a while.
+const TURN: Duration = Duration::from_secs(2);
 const A_BYTE_EVERY: Duration = Duration::from_secs(3);
 /// How long memory may take to be given back. The allocator does so while others ask for some.
 const REST: Duration = Duration::from_secs(3);
@@ -28,17 +29,21 @@ pub async fn slow(options: &Options, place: &Place, table: &mut Table) {
     let before = registry.memory();
     let mut highest = before;
     for round in 0..=options.rounds {
-        let alone = if round % 2 == 0 { Some(normal(&registry)) } else { None };
+        let earlier = normal(&registry);
         let crowd = Crowd::gather(registry.address).await;
         let beside = normal(&registry);
         highest = f64::max(highest, registry.memory());
         crowd.leave().await;
-        let alone = alone.unwrap_or_else(|| normal(&registry));
+        let later = normal(&registry);
         if round > 0 {
-            medians.push(quantile(&beside.latencies, 0.5) / quantile(&alone.latencies, 0.5));
-            tails.push(quantile(&beside.latencies, 0.99) / quantile(&alone.latencies, 0.99));
-            with.push(quantile(&beside.latencies, 0.5));
-            without.push(quantile(&alone.latencies, 0.5));
+            // what the machine does besides comes and goes: it is compared with what was before and after
+            let [own, first, last] =
+                [&beside, &earlier, &later].map(|done| [0.5, 0.99].map(|of| quantile(&done.latencies, of)));
+            let alone = [0, 1].map(|which| f64::midpoint(first[which], last[which]));
+            medians.push(own[0] / alone[0]);
+            tails.push(own[1] / alone[1]);
+            with.push(own[0]);
+            without.push(alone[0]);
         }
     }
     tokio::time::sleep(REST).await;
