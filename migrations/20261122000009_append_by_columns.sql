@@ -6,11 +6,10 @@
 set local role rollcall_owner;
 set local search_path = rollcall, pg_temp;
 
--- 1: `batch_hash` of the lines of its events, 2: of their columns
-alter table batches add column form smallint not null default 1;
-
 -- The chain's second form. What is sent for an array tells its type, its length, and where it has nulls and where its
--- elements end, so that no two batches have one text. Texts are sent in the encoding of the client.
+-- elements end, so that no two batches have one text. Texts are sent in the encoding of the client. A hash of this form
+-- begins with its number, one of the first has nothing but its 32 bytes: no column needs to tell, for whose making all
+-- readers of the log would have to wait.
 create function batch_hash_by_column(
   before bytea, rev_from bigint, rev_to bigint, epoch integer, revisions bigint[], epochs integer[],
   times timestamptz[], kinds text[], services text[], instances uuid[], actors text[], origins text[],
@@ -18,7 +17,8 @@ create function batch_hash_by_column(
 ) returns bytea
 language plpgsql stable set search_path = rollcall, pg_temp set client_encoding = 'UTF8' as $$
 begin
-  return sha256(coalesce(before, '\x'::bytea) || int8send(rev_from) || int8send(rev_to) || int4send(epoch)
+  return '\x02'::bytea || sha256(
+    coalesce(before, '\x'::bytea) || int8send(rev_from) || int8send(rev_to) || int4send(epoch)
     || array_send(revisions) || array_send(epochs) || array_send(times) || array_send(kinds) || array_send(services)
     || array_send(instances) || array_send(actors) || array_send(origins) || array_send(requests)
     || array_send(data));
@@ -28,14 +28,14 @@ end $$;
 -- Between the epochs there is nothing: what comes after the batch before it belongs to it.
 create function batch_hash_again(batch batches, before bytea, previous bigint) returns bytea
 language sql stable
-return case batch.form
-  when 1 then (
+return case octet_length(batch.hash)
+  when 32 then (
     select batch_hash(before, batch.rev_from, batch.rev_to, batch.epoch,
              string_agg(event_line(e.revision, e.epoch, e.time, e.kind, e.service, e.instance, e.actor, e.origin,
                                    e.request_id, e.data), E'\n' order by e.revision))
     from events e where e.revision > previous and e.revision <= batch.rev_to
     having count(*) = batch.rev_to - batch.rev_from + 1)
-  when 2 then (
+  when 33 then (
     select batch_hash_by_column(before, batch.rev_from, batch.rev_to, batch.epoch,
              array_agg(e.revision order by e.revision), array_agg(e.epoch order by e.revision),
              array_agg(e.time order by e.revision), array_agg(e.kind order by e.revision),
@@ -335,6 +335,14 @@ begin
       where rev[e.o] is not null and e.kind in ('config_updated', 'config_deleted');
   end if;
 
+  -- the columns as they were given are those that were written, unless they are longer or begin elsewhere
+  if events_n <> any(array[cardinality(e_kind), cardinality(e_service), cardinality(e_instance), cardinality(e_actor),
+                           cardinality(e_origin), cardinality(e_request), cardinality(e_data)])
+     or 1 <> any(array[array_lower(e_kind, 1), array_lower(e_service, 1), array_lower(e_instance, 1),
+                       array_lower(e_actor, 1), array_lower(e_origin, 1), array_lower(e_request, 1),
+                       array_lower(e_data, 1)]) then
+    raise exception 'the columns of the events are not of one length, or do not begin at 1';
+  end if;
   if last = top + events_n then
     new_hash := batch_hash_by_column(top_hash, top + 1, last, head.epoch, rev, array_fill(head.epoch, array[events_n]),
                            array_fill(p_now, array[events_n]), e_kind, e_service, e_instance, e_actor, e_origin,
@@ -348,8 +356,7 @@ begin
       into new_hash
       from generate_series(1, events_n) n where rev[n] is not null;
   end if;
-  insert into batches (batch, epoch, rev_from, rev_to, hash, outcomes, replica, at, form)
-    values (p_batch, head.epoch, top + 1, last, new_hash, result, p_replica, clock_timestamp(), 2);
+  insert into batches values (p_batch, head.epoch, top + 1, last, new_hash, result, p_replica, clock_timestamp());
   return query select 'done', head.epoch, top + 1, last, new_hash, result;
 end $$;
 

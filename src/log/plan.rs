@@ -73,6 +73,11 @@ pub(super) struct Plan {
 }
 
 impl Plan {
+    /// Whether all that is answered hangs on what is written.
+    pub fn is_only_changes(&self) -> bool {
+        self.batch.is_some() && !self.verdicts.iter().any(|verdict| matches!(verdict, Verdict::Settled(_)))
+    }
+
     /// The plan for the place that its state turned out to have in the log.
     pub fn at(self, cursor: &Cursor) -> Self {
         let batch = self.batch.map(|batch| Batch { cursor: cursor.clone(), ..batch });

@@ -54,6 +54,11 @@ impl Reckoning {
         self.here(at).saturating_add(if ahead == NOT_COMPARED { 0 } else { ahead })
     }
 
+    /// The same as a time.
+    pub fn at(&self, at: Instant) -> DateTime<Utc> {
+        told(self.micros_at(at))
+    }
+
     /// What a clock would show here that was right at the start, or as wrong as then, and that nobody sets.
     fn here(&self, at: Instant) -> i64 {
         let gone_by = at.saturating_duration_since(self.started);

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -45,6 +45,10 @@ const RETRY_AT_MOST: Duration = Duration::from_millis(500);
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
 /// So soon after a batch of its own the writer trusts what it knows of the log, and its connection.
 const IN_A_ROW: Duration = Duration::from_millis(200);
+/// How much the reckoned time may be behind what the database told last.
+const CLOCK_OFF: TimeDelta = TimeDelta::milliseconds(100);
+/// How long after a conflict others are taken to write the same as this replica.
+const CAREFUL_FOR: Duration = Duration::from_secs(5);
 /// How long an orderly stop works on what had been accepted.
 const DRAIN_WITHIN: Duration = Duration::from_secs(10);
 
@@ -238,8 +242,8 @@ impl Writer {
             Ok(connection) => connection,
             Err(error) => return Err(Trouble::Unreachable(commands, error)),
         };
-        let in_a_row = self.now_in_a_row(&commands);
-        let now = match in_a_row {
+        let in_a_row = self.now_in_a_row(&commands, decided.as_ref());
+        let mut now = match in_a_row {
             Some(now) => now,
             None => match self.follower.catch_up(&mut connection, &mut self.lane.patience).await {
                 Ok(now) => now,
@@ -253,7 +257,7 @@ impl Writer {
         // From here on a caller that gives up does not know what becomes of its command.
         commands.retain(Pending::take);
         // What the follower may have taken in since is newer still, which does no harm.
-        let Some((cursor, snapshot)) = self.follower.position() else {
+        let Some((mut cursor, mut snapshot)) = self.follower.position() else {
             self.put_back(commands);
             return Ok(());
         };
@@ -261,17 +265,24 @@ impl Writer {
         let decided = decided.filter(|decided| {
             Arc::ptr_eq(&decided.state, &snapshot) && decided.plan.verdicts.len() == commands.len()
         });
-        let Plan { batch, verdicts } = match decided {
+        let mut planned = match decided {
             Some(decided) => decided.plan.at(&cursor),
             None => plan(&snapshot, &cursor, now, commands.iter().map(Pending::order)),
         };
-        let all_hang_on_it = !verdicts.iter().any(|verdict| matches!(verdict, Verdict::Settled(_)));
-        if in_a_row.is_some() && !(all_hang_on_it && batch.is_some()) {
-            // decided anew, after a poll
-            self.lane.give_back(connection);
-            self.put_back(commands);
-            return Ok(());
+        let is_only_changes = planned.is_only_changes();
+        if in_a_row.is_some() && !is_only_changes {
+            now = match self.follower.catch_up(&mut connection, &mut self.lane.patience).await {
+                Ok(now) => now,
+                Err(error) => return Err(Trouble::Unreachable(commands, error)),
+            };
+            let Some(position) = self.follower.position() else {
+                self.put_back(commands);
+                return Ok(());
+            };
+            (cursor, snapshot) = position;
+            planned = plan(&snapshot, &cursor, now, commands.iter().map(Pending::order));
         }
+        let Plan { batch, verdicts } = planned;
         let (mut waiting, mut later) = (Vec::new(), Vec::new());
         for (pending, verdict) in commands.drain(..).zip(verdicts) {
             match verdict {
@@ -286,8 +297,8 @@ impl Writer {
             return Ok(());
         };
         self.write(connection, Arc::new(batch), snapshot, waiting, now).await?;
-        if !all_hang_on_it {
-            // as the next ones most likely will not
+        if !is_only_changes {
+            // as the next ones most likely are not
             self.last = None;
         }
         Ok(())
@@ -296,11 +307,21 @@ impl Writer {
     /// The time, where these commands need no poll: nobody else has written since this writer's last batch, as far as is
     /// known. That may be wrong and does no harm to what is written, for the append finds out. What is answered from
     /// the known state alone does need one.
-    fn now_in_a_row(&mut self, commands: &[Pending]) -> Option<DateTime<Utc>> {
+    fn now_in_a_row(&mut self, commands: &[Pending], decided: Option<&Decided>) -> Option<DateTime<Utc>> {
         let last = self.last.take().filter(|last| last.at.elapsed() < IN_A_ROW)?;
         let (cursor, _) = self.follower.position()?;
         let repeats = commands.iter().any(|pending| pending.key().is_some());
-        (cursor == last.end && !repeats).then(|| self.follower.now().max(last.now))
+        let settles = decided.is_some_and(|decided| !decided.plan.is_only_changes());
+        let fits = cursor == last.end && !repeats && !settles && !self.is_careful();
+        let now = self.follower.clock().at(Instant::now());
+        // what it is off by is no step back
+        let now = if last.now - now < CLOCK_OFF { now.max(last.now) } else { now };
+        fits.then_some(now)
+    }
+
+    /// Whether others are taken to write the same as this replica.
+    fn is_careful(&self) -> bool {
+        self.contended.is_some_and(|since| since.elapsed() < CAREFUL_FOR)
     }
 
     /// Answers the requests that were carried out before, under their idempotency keys, and gives back the others.

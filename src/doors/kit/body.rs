@@ -26,8 +26,6 @@ pub const MERGE_PATCH: &[&str] = &["application/merge-patch+json", "application/
 pub const ONE: usize = 1024 * 1024;
 pub const MANY: usize = 16 * ONE;
 
-/// So much room is made on the client's word that it is going to send it. For more, it has to send.
-const TRUSTED: usize = 16 * 1024;
 /// How much of a body that is too large is read and thrown away.
 const READ_TO_SPARE: usize = 4 * ONE;
 
@@ -136,7 +134,8 @@ async fn gather(mut body: Body, largest: usize, pace: Pace, place: Option<&Place
     if declared > largest + READ_TO_SPARE {
         return Err(too_large(largest));
     }
-    let mut gathered = Vec::with_capacity(declared.min(TRUSTED));
+    // no room is made on the client's word that it is going to send so much
+    let (mut whole, mut gathered) = (None, Vec::new());
     let (mut received, mut owed) = (0, Duration::ZERO);
     loop {
         // There is no clock where there is nothing to wait for.
@@ -153,7 +152,10 @@ async fn gather(mut body: Body, largest: usize, pace: Pace, place: Option<&Place
         let Ok(data) = frame.map_err(|_| incomplete())?.into_data() else { continue };
         received += data.len();
         owed = pace.owed(owed, waited, data.len());
-        if received <= largest {
+        if received == data.len() && received <= largest && body.is_end_stream() {
+            // as nearly always, it has come in one piece
+            whole = Some(data);
+        } else if received <= largest {
             gathered.extend_from_slice(&data);
         } else if received > largest + READ_TO_SPARE {
             break;
@@ -162,7 +164,11 @@ async fn gather(mut body: Body, largest: usize, pace: Pace, place: Option<&Place
     if received > largest {
         return Err(too_large(largest));
     }
-    if place.is_none_or(Place::come_back) { Ok(gathered.into()) } else { Err(Problem::overloaded()) }
+    if place.is_none_or(Place::come_back) {
+        Ok(whole.unwrap_or_else(|| gathered.into()))
+    } else {
+        Err(Problem::overloaded())
+    }
 }
 
 fn too_large(largest: usize) -> Problem {

@@ -32,9 +32,6 @@ pub(super) type Waiting = (Pending, i32, Draft);
 /// So many events and commands are worth the way to another thread and back.
 const LARGE: usize = 128;
 
-/// How long after a conflict others are taken to write the same as this replica.
-const CAREFUL_FOR: Duration = Duration::from_secs(5);
-
 impl Writer {
     /// Appends, shows and answers.
     pub(super) async fn write(
@@ -147,8 +144,7 @@ impl Writer {
                 self.pause().await;
                 continue;
             };
-            let careful = self.contended.is_some_and(|since| since.elapsed() < CAREFUL_FOR);
-            match append(&mut open, pen, batch, careful).await {
+            match append(&mut open, pen, batch, self.is_careful()).await {
                 Ok(Appended::Done { outcomes, written: span }) => {
                     if let Some(since) = lost {
                         tracing::info!(batch = %batch.id, after = ?since.elapsed(), "the outcome of a batch became known");

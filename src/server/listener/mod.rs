@@ -27,10 +27,7 @@ use std::{
     time::Duration,
 };
 
-use hyper_util::{
-    rt::TokioIo,
-    server::{conn::auto::Builder, graceful::GracefulConnection},
-};
+use hyper_util::{rt::TokioIo, server::graceful::GracefulConnection};
 use tokio::{
     io::AsyncWriteExt as _,
     net::{TcpListener, TcpSocket, TcpStream},
@@ -40,7 +37,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
-    protocol::Streams,
+    protocol::Speakers,
     seats::{Seat, Seats},
     seldom::Seldom,
     stream::{Rewound, Stream},
@@ -85,7 +82,7 @@ pub(super) async fn serve(
     let seats = Seats::within(&limits, descriptors::raised(), metrics.clone());
     let closing = Arc::new(Closing::default());
     let streams = TaskTracker::new();
-    let builder = Arc::new(protocol::builder(&limits, streams.clone()));
+    let speakers = Arc::new(Speakers::within(&limits, streams.clone()));
     let mut connections = JoinSet::new();
     let (mut refused, mut failed) = (Told::default(), Told::default());
     loop {
@@ -129,7 +126,7 @@ pub(super) async fn serve(
         }
         let pulse = Arc::new(Pulse::default());
         let stream = Watched::new(stream, pulse.clone(), limits, metrics.clone());
-        let line = Line { builder: builder.clone(), front: front.clone(), pulse, body: limits.body };
+        let line = Line { speakers: speakers.clone(), front: front.clone(), pulse, body: limits.body };
         if let Some(tls) = tls.clone() {
             let (closing, stop, metrics) = (closing.clone(), stop.clone(), metrics.clone());
             connections.spawn(async move {
@@ -212,7 +209,7 @@ async fn attend<C: GracefulConnection>(connection: C, closing: Arc<Closing>) -> 
 
 /// What answers on one connection.
 struct Line {
-    builder: Arc<Builder<Streams>>,
+    speakers: Arc<Speakers>,
     front: Front,
     pulse: Arc<Pulse>,
     body: Pace,
@@ -229,9 +226,13 @@ impl Line {
             return Ok(stream.shutdown().await?);
         };
         let service = protocol::service(self.front, Arc::new(other_end), self.pulse, self.body);
+        let may_be_two = protocol::may_be_two(&read);
         let stream = TokioIo::new(Rewound::new(read, stream));
-        let connection = self.builder.serve_connection_with_upgrades(stream, service).into_owned();
-        attend(connection, closing).await
+        if may_be_two {
+            let connection = self.speakers.either.serve_connection(stream, service).into_owned();
+            return Box::pin(attend(connection, closing)).await;
+        }
+        Ok(attend(self.speakers.one.serve_connection(stream, service), closing).await?)
     }
 }
 

@@ -9,6 +9,7 @@ use hyper::{
     body::{Body as _, Incoming},
     header::{CONNECTION, HOST, HeaderValue},
     rt::Executor,
+    server::conn::http1,
     service::{Service, service_fn},
 };
 use hyper_util::{rt::TokioTimer, server::conn::auto};
@@ -37,29 +38,43 @@ const TAKEN_BACK: usize = 32;
 /// Streams that were reset for a client's errors: beyond that the connection ends.
 const FAULTY: usize = 128;
 
-pub fn builder(limits: &Limits, streams: TaskTracker) -> auto::Builder<Streams> {
-    let mut builder = auto::Builder::new(Streams(streams));
-    builder
-        .http1()
-        // `Watched` has the deadlines. hyper's own does not begin before the first byte that tells HTTP/1 from HTTP/2,
-        // and costs an allocation a request.
-        .header_read_timeout(None)
-        .max_buf_size(LARGEST_HEAD)
-        // Who has nothing more to say may still want to hear the answer.
-        .half_close(true);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(limits.ping_every)
-        .keep_alive_timeout(limits.ping_within)
-        .max_concurrent_streams(STREAMS)
-        .max_header_list_size(LARGEST_HEADER_LIST)
-        .max_pending_accept_reset_streams(TAKEN_BACK)
-        .max_local_error_reset_streams(FAULTY)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_frame_size(LARGEST_FRAME);
-    builder
+/// What every HTTP/2 connection begins with.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What speaks HTTP with whoever connects.
+pub struct Speakers {
+    pub one: http1::Builder,
+    /// For connections that may be HTTP/2. They are larger, even where they turn out not to be.
+    pub either: auto::Builder<Streams>,
+}
+
+impl Speakers {
+    pub fn within(limits: &Limits, streams: TaskTracker) -> Self {
+        let mut one = http1::Builder::new();
+        // `Watched` has the deadlines: hyper's own costs an allocation a request. Who has nothing more to say may still
+        // want to hear the answer.
+        one.header_read_timeout(None).max_buf_size(LARGEST_HEAD).half_close(true);
+        let mut either = auto::Builder::new(Streams(streams));
+        either.http1().header_read_timeout(None).max_buf_size(LARGEST_HEAD).half_close(true);
+        either
+            .http2()
+            .timer(TokioTimer::new())
+            .keep_alive_interval(limits.ping_every)
+            .keep_alive_timeout(limits.ping_within)
+            .max_concurrent_streams(STREAMS)
+            .max_header_list_size(LARGEST_HEADER_LIST)
+            .max_pending_accept_reset_streams(TAKEN_BACK)
+            .max_local_error_reset_streams(FAULTY)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_frame_size(LARGEST_FRAME);
+        Self { one, either }
+    }
+}
+
+/// Whether what begins like this may be HTTP/2.
+pub fn may_be_two(read: &[u8]) -> bool {
+    read.starts_with(PREFACE) || PREFACE.starts_with(read)
 }
 
 /// The requests of an HTTP/2 connection as tasks that are waited for.
