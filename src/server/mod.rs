@@ -116,7 +116,7 @@ impl Server {
         checker.spawn_after(&shaped, "presence", presence);
         let flusher = Flusher::new(liveness.clone(), view.clone(), replica, database.clone());
         back.spawn_after(&shaped, "flusher", flusher.run(back.stop()));
-        writer.spawn_after(&shaped, "writer", pen.run());
+        writer.spawn_aside_after(&shaped, "writer", pen.run());
 
         let probes = Arc::new(Probes::new(probe::Terms {
             allowed: settings.checks.allowed.clone(),

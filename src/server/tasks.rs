@@ -2,6 +2,7 @@
 
 use std::{future::Future, time::Duration};
 
+use tokio::runtime;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::error::ServeError;
@@ -50,6 +51,30 @@ impl Tasks {
                 () = stop.cancelled() => {}
             }
             task.await;
+        });
+    }
+
+    /// The same on a thread of its own: what it waits for does not come after all that the others have to do.
+    pub fn spawn_aside_after(
+        &self,
+        done: &CancellationToken,
+        name: &'static str,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let dropped = CancellationToken::new();
+        let guard = dropped.clone().drop_guard();
+        let aside = move || match runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => drop(runtime.block_on(dropped.run_until_cancelled(task))),
+            Err(error) => tracing::error!(error = chain(&error), name, "a task cannot be run"),
+        };
+        self.spawn_after(done, name, async move {
+            // a thread would outlive whoever waits for it
+            let _guard = guard;
+            if let Err(error) = tokio::task::spawn_blocking(aside).await
+                && error.is_panic()
+            {
+                std::panic::resume_unwind(error.into_panic());
+            }
         });
     }
 
