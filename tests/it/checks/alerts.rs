@@ -27,7 +27,11 @@ async fn a_load_is_worth_one_alert_in_five_minutes() {
     assert_eq!((&alert["service"], &alert["actor"]), (&json!("loaded"), &json!("checker")));
     assert_eq!((&alert["data"]["level"], &alert["data"]["version"]), (&json!("critical"), &json!(2)));
     assert!((alert["data"]["load"].as_f64().unwrap() - 0.85).abs() < 0.001, "{alert}");
-    assert_eq!(app.metric("rollcall_load_alerts_total{level=\"critical\"}").await, 1);
+    // it is counted when whoever wrote it is told so
+    wait_until(PATIENCE, "it is counted", async || {
+        (app.metric("rollcall_load_alerts_total{level=\"critical\"}").await == 1).then_some(())
+    })
+    .await;
     // more of it is known, also after a restart
     beat(&app, 0.99).await;
     let database = app.database().clone();

@@ -74,7 +74,7 @@ async fn changes_in_a_row_rest_on_what_is() {
     for n in 0..50 {
         assert!(written(&one.write(put("row", 0, n)).await.unwrap()));
     }
-    let (polls, most) = (one.polls(), 25);
+    let (polls, most) = (one.polls(), 40);
     assert!(polls < most, "{polls} polls in a row of 50");
     let mut version = 50;
     for n in 50..70 {
