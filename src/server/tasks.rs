@@ -1,6 +1,6 @@
 //! Background tasks that are tracked and stopped together.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, thread::available_parallelism, time::Duration};
 
 use tokio::runtime;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -54,13 +54,17 @@ impl Tasks {
         });
     }
 
-    /// The same on a thread of its own: what it waits for does not come after all that the others have to do.
+    /// The same on a thread of its own: what it waits for does not come after all that the others have to do. Where there
+    /// is but one core, a thread more would only take turns with them.
     pub fn spawn_aside_after(
         &self,
         done: &CancellationToken,
         name: &'static str,
         task: impl Future<Output = ()> + Send + 'static,
     ) {
+        if available_parallelism().is_ok_and(|cores| cores.get() == 1) {
+            return self.spawn_after(done, name, task);
+        }
         let dropped = CancellationToken::new();
         let guard = dropped.clone().drop_guard();
         let aside = move || match runtime::Builder::new_current_thread().enable_all().build() {
