@@ -1,11 +1,9 @@
 //! How many checks of one host are under way: a host with a thousand instances is not asked by a thousand at once.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-};
+use std::collections::{HashMap, VecDeque};
 
 use foldhash::fast::RandomState;
+use smol_str::SmolStr;
 
 use super::schedule::Due;
 
@@ -13,7 +11,7 @@ use super::schedule::Due;
 const OF_ONE_HOST: usize = 64;
 
 #[derive(Default)]
-pub(super) struct Hosts(HashMap<Arc<str>, Host, RandomState>);
+pub(super) struct Hosts(HashMap<SmolStr, Host, RandomState>);
 
 #[derive(Default)]
 struct Host {
@@ -34,7 +32,7 @@ impl Hosts {
     }
 
     /// A check of the host has ended: gives the one whose turn it is.
-    pub fn leave(&mut self, name: &Arc<str>) -> Option<Due> {
+    pub fn leave(&mut self, name: &SmolStr) -> Option<Due> {
         let host = self.0.get_mut(name)?;
         if let Some(next) = host.waiting.pop_front() {
             return Some(next);

@@ -53,7 +53,7 @@ pub struct Checker {
 /// What has become of a check that is under way.
 enum Ended {
     /// It was run. Of one that broke down there is nothing to tell.
-    Run { due: Due, line: Line, observed: Option<Observation> },
+    Run { due: Due, judged: Arc<Judged>, line: Line, observed: Option<Observation> },
     /// What follows from it was told.
     Told { due: Due },
 }
@@ -170,9 +170,9 @@ impl Checker {
 
     fn end(&mut self, ended: Ended) {
         match ended {
-            Ended::Run { due, line, observed } => {
+            Ended::Run { due, judged, line, observed } => {
                 let silent = observed.as_ref().is_some_and(|observed| observed.silent);
-                let verdict = self.note(due.no, line, observed);
+                let verdict = self.note(due.no, &judged, line, observed);
                 match verdict {
                     Some(verdict) if !silent => {
                         let app = self.app.clone();
@@ -192,7 +192,13 @@ impl Checker {
     }
 
     /// What a check has come to. Gives what is to be told of it, if it changes anything.
-    fn note(&mut self, no: TargetNo, line: Line, observed: Option<Observation>) -> Option<Verdict> {
+    fn note(
+        &mut self,
+        no: TargetNo,
+        judged: &Arc<Judged>,
+        line: Line,
+        observed: Option<Observation>,
+    ) -> Option<Verdict> {
         // what is noted must not be about somebody who is known to be gone, or to be another one
         self.follow();
         // one time for both: what is noted is no report by somebody else
@@ -200,7 +206,7 @@ impl Checker {
         let target = self.schedule.ended(no, line, now)?;
         let observed = observed.filter(|_| !target.is_new)?;
         target.clock.measured(observed.latency);
-        let noted = || self.app.noted(&target.instance, target.place, &target.judged, observed, now);
+        let noted = || self.app.noted(&target.instance, target.place, judged, observed, now);
         std::panic::catch_unwind(AssertUnwindSafe(noted)).unwrap_or_else(|_| {
             tracing::error!("a check could not be noted");
             None
@@ -252,10 +258,10 @@ impl Checker {
 async fn run(probes: Arc<Probes>, judged: Arc<Judged>, due: Due, mut line: Line) -> Ended {
     let asked = AssertUnwindSafe(probes.ask(&judged, &mut line)).catch_unwind().await;
     match asked {
-        Ok(observed) => Ended::Run { due, line, observed: Some(observed) },
+        Ok(observed) => Ended::Run { due, judged, line, observed: Some(observed) },
         Err(_) => {
             tracing::error!("a check failed to run");
-            Ended::Run { due, line: Line::default(), observed: None }
+            Ended::Run { due, judged, line: Line::default(), observed: None }
         }
     }
 }

@@ -11,13 +11,14 @@ use chrono::{DateTime, Utc};
 use foldhash::fast::RandomState;
 use futures_util::StreamExt;
 use smallvec::SmallVec;
+use smol_str::SmolStr;
 use tokio::time::Instant;
 use tokio_util::time::{DelayQueue, delay_queue};
 
 use super::backoff::Backoff;
 use crate::{
     app::{App, Difference, Snapshot, Subject},
-    domain::{Instance, InstanceId, Judged, Status, check::Kind},
+    domain::{Check, Checks, Instance, InstanceId, Judged, Status, check::Kind},
     probe::{Line, host_of},
     telemetry::Clock,
 };
@@ -35,6 +36,8 @@ pub(super) struct Schedule {
     targets: HashMap<TargetNo, Target, RandomState>,
     of_instance: HashMap<InstanceId, SmallVec<[TargetNo; 1]>, RandomState>,
     last: TargetNo,
+    /// The poll that nobody named, as it was last planned. Most are the same, and then kept once.
+    poll: Option<Arc<Check>>,
     /// Those that have gone and that nobody was told of yet.
     gone: Vec<TargetNo>,
 }
@@ -44,13 +47,10 @@ pub(super) struct Target {
     pub instance: Arc<Instance>,
     /// The check's place among those of the instance.
     pub place: usize,
-    pub judged: Arc<Judged>,
-    /// What is known of it outside the log goes by this.
-    subject: Subject,
+    check: Arc<Check>,
     /// Where it is measured how long it takes.
     pub clock: Clock,
-    host: Arc<str>,
-    /// Its connection and the like, while no check of it is under way.
+    /// Its connection, while no check of it is under way.
     line: Line,
     /// None while a check of it is under way.
     waiting: Option<delay_queue::Key>,
@@ -68,7 +68,7 @@ pub(super) struct Target {
 /// A check whose time has come.
 pub(super) struct Due {
     pub no: TargetNo,
-    pub host: Arc<str>,
+    pub host: SmolStr,
 }
 
 impl Schedule {
@@ -82,10 +82,10 @@ impl Schedule {
         let is_first = old.epoch() == 0;
         snapshot.differences_to(&old, |difference| match difference {
             Difference::Added(instance) => {
-                for (place, judged) in asked(instance) {
+                for (place, check) in asked(instance) {
                     let wait =
-                        if is_first { wait_at_start(instance, place, &judged, app) } else { FIRST_AFTER };
-                    self.plan(instance, place, judged, wait, app);
+                        if is_first { wait_at_start(instance, place, &check, app) } else { FIRST_AFTER };
+                    self.plan(instance, place, check, wait, app);
                 }
             }
             Difference::Changed(instance) => self.replan(instance, app),
@@ -103,7 +103,7 @@ impl Schedule {
             let no = expired.into_inner();
             if let Some(target) = self.targets.get_mut(&no) {
                 target.waiting = None;
-                return Due { no, host: target.host.clone() };
+                return Due { no, host: host_of(&target.check, &target.instance.spec.host) };
             }
         }
     }
@@ -112,7 +112,7 @@ impl Schedule {
     pub fn begin(&mut self, no: TargetNo) -> Option<(Arc<Judged>, Line)> {
         let target = self.targets.get_mut(&no)?;
         target.is_new = false;
-        Some((target.judged.clone(), std::mem::take(&mut target.line)))
+        Some((Arc::new(target.judged()), std::mem::take(&mut target.line)))
     }
 
     /// A check has been run. `line` is what it keeps for the next time.
@@ -128,7 +128,7 @@ impl Schedule {
     /// A check that has been run waits for its next turn. Gives its interval, unless it has gone.
     pub fn again(&mut self, no: TargetNo, silent: bool) -> Option<Duration> {
         let target = self.targets.get_mut(&no)?;
-        let interval = target.judged.check.interval;
+        let interval = target.check.interval;
         target.rest(silent, interval);
         let wait = if target.is_new {
             FIRST_AFTER.min(interval)
@@ -180,7 +180,7 @@ impl Schedule {
         if let Some(target) = self.targets.get_mut(&no) {
             target.line = Line::default();
             target.is_spread = true;
-            let wait = target.judged.check.interval;
+            let wait = target.check.interval;
             self.put_off(no, wait);
         }
     }
@@ -188,12 +188,12 @@ impl Schedule {
     /// Others have come or gone: what is this replica's from now on is run when it would have been.
     pub fn take_over(&mut self, app: &App) {
         for (no, target) in &mut self.targets {
-            let check = &target.judged.check;
+            let check = &target.check;
             if !target.is_own(app) {
                 continue;
             }
             let Some(key) = &target.waiting else { continue };
-            let last = app.last_check_of(&target.subject);
+            let last = app.last_check_of(&target.subject());
             let since = last.and_then(|last| (app.now() - last).to_std().ok());
             let wait = match since {
                 Some(since) => check.interval.saturating_sub(since),
@@ -213,17 +213,26 @@ impl Schedule {
         }
     }
 
-    fn plan(&mut self, instance: &Arc<Instance>, place: usize, judged: Judged, wait: Duration, app: &App) {
+    fn plan(
+        &mut self,
+        instance: &Arc<Instance>,
+        place: usize,
+        mut check: Arc<Check>,
+        wait: Duration,
+        app: &App,
+    ) {
+        if instance.spec.checks == Checks::Poll {
+            check = self.poll.take().filter(|poll| *poll == check).unwrap_or(check);
+            self.poll = Some(check.clone());
+        }
         self.last += 1;
         let no = self.last;
-        let waiting = Some(self.queue.insert(no, wait.min(judged.check.interval)));
+        let waiting = Some(self.queue.insert(no, wait.min(check.interval)));
         let target = Target {
             instance: instance.clone(),
             place,
-            subject: subject_of(instance, place),
             clock: app.metrics().check_clock(instance.service.as_str()),
-            host: host_of(&judged.check, &judged.host),
-            judged: Arc::new(judged),
+            check,
             line: Line::default(),
             waiting,
             is_new: false,
@@ -241,23 +250,21 @@ impl Schedule {
         let mut left = self.of_instance.remove(&instance.id).unwrap_or_default();
         let mut kept = SmallVec::new();
         let mut fresh = Vec::new();
-        for (place, judged) in asked(instance) {
-            let same = |no: &TargetNo| {
-                self.targets.get(no).is_some_and(|target| target.judged.check.id == judged.check.id)
-            };
+        for (place, check) in asked(instance) {
+            let same = |no: &TargetNo| self.targets.get(no).is_some_and(|target| target.check.id == check.id);
             let Some(at) = left.iter().position(same) else {
-                fresh.push((place, judged));
+                fresh.push((place, check));
                 continue;
             };
             let no = left.swap_remove(at);
             kept.push(no);
             if let Some(target) = self.targets.get_mut(&no) {
+                let asked_before = target.judged();
                 target.instance = instance.clone();
                 target.place = place;
-                target.subject = subject_of(instance, place);
-                if *target.judged != judged {
-                    let soon = FIRST_AFTER.min(judged.check.interval);
-                    target.become_new(judged);
+                if asked_before != (Judged { check: check.clone(), ..target.judged() }) {
+                    let soon = FIRST_AFTER.min(check.interval);
+                    target.become_new(check);
                     if let Some(key) = &target.waiting {
                         self.queue.reset(key, soon);
                     }
@@ -267,8 +274,8 @@ impl Schedule {
         if !kept.is_empty() {
             self.of_instance.insert(instance.id, kept);
         }
-        for (place, judged) in fresh {
-            self.plan(instance, place, judged, FIRST_AFTER, app);
+        for (place, check) in fresh {
+            self.plan(instance, place, check, FIRST_AFTER, app);
         }
         self.forget(&left);
     }
@@ -291,16 +298,25 @@ impl Schedule {
 impl Target {
     /// Whether it is this replica's to ask.
     pub fn is_own(&self, app: &App) -> bool {
-        app.owns(self.instance.id, &self.judged.check.id)
+        app.owns(self.instance.id, &self.check.id)
     }
 
     pub fn status(&self) -> Option<Status> {
         self.instance.health.state(self.place).map(|state| state.status)
     }
 
-    fn become_new(&mut self, judged: Judged) {
-        self.host = host_of(&judged.check, &judged.host);
-        self.judged = Arc::new(judged);
+    /// What is known of it outside the log goes by this.
+    fn subject(&self) -> Subject {
+        Subject { instance: self.instance.id, check: self.instance.spec.id_at(self.place) }
+    }
+
+    fn judged(&self) -> Judged {
+        let spec = &self.instance.spec;
+        Judged { check: self.check.clone(), host: spec.host.clone(), port: spec.port }
+    }
+
+    fn become_new(&mut self, check: Arc<Check>) {
+        self.check = check;
         self.line = Line::default();
         self.is_new = true;
         self.backoff = Backoff::default();
@@ -322,7 +338,7 @@ impl Target {
     /// How long it is left alone yet, because it has been silent for long.
     fn wait_in_rest(&self, app: &App) -> Option<Duration> {
         let until = self.rests_until?;
-        let check = &self.judged.check;
+        let check = &self.check;
         // who is to be removed in the end must be found in time if he is well again
         if check.deregister_after.is_some() {
             return None;
@@ -339,37 +355,28 @@ impl Target {
         if self.is_new {
             return None;
         }
-        let last = app.last_check_of(&self.subject)?;
+        let last = app.last_check_of(&self.subject())?;
         if self.ended.is_some_and(|ended| last <= ended) {
             return None;
         }
         // a check in the future tells of clocks, not of checks
         let since = (app.now() - last).to_std().ok()?;
         // a planned check comes a whole interval after the last one, give or take the clocks' grain
-        let interval = self.judged.check.interval;
+        let interval = self.check.interval;
         let grain = Duration::from_millis(250).min(interval / 2);
         interval.checked_sub(since).filter(|wait| *wait > grain)
     }
 }
 
-fn subject_of(instance: &Instance, place: usize) -> Subject {
-    Subject { instance: instance.id, check: instance.spec.id_at(place) }
-}
-
 /// What of an instance is to be asked, with its place among its checks.
-fn asked(instance: &Instance) -> impl Iterator<Item = (usize, Judged)> {
-    let spec = &instance.spec;
-    spec.checks()
-        .into_iter()
-        .enumerate()
-        .filter(|(_, check)| check.ask.kind() != Kind::Ttl)
-        .map(|(place, check)| (place, Judged { check, host: spec.host.clone(), port: spec.port }))
+fn asked(instance: &Instance) -> impl Iterator<Item = (usize, Arc<Check>)> {
+    instance.spec.checks().into_iter().enumerate().filter(|(_, check)| check.ask.kind() != Kind::Ttl)
 }
 
 /// After a start every check would be due at once. Those that were run keep their turn, those of new instances are run
 /// soon, and the rest is spread over the interval.
-fn wait_at_start(instance: &Instance, place: usize, judged: &Judged, app: &App) -> Duration {
-    let interval = judged.check.interval;
+fn wait_at_start(instance: &Instance, place: usize, check: &Check, app: &App) -> Duration {
+    let interval = check.interval;
     let since = |at: DateTime<Utc>| (app.now() - at).to_std().unwrap_or_default();
     if let Some(wait) = app.last_check(instance, place).and_then(|at| interval.checked_sub(since(at))) {
         return wait;

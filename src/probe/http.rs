@@ -1,7 +1,7 @@
 //! Asks by HTTP. Redirects are not followed: a target answers for itself, and leads nowhere else.
 //!
-//! The connection belongs to the check and is kept for its next turn. It is driven by whoever asks, so that it needs no
-//! task of its own and goes where the check goes.
+//! The connection belongs to the check and is kept for its next turn, and with it what is asked for on it. It is driven
+//! by whoever asks, so that it needs no task of its own and goes where the check goes.
 
 use std::{
     future::poll_fn,
@@ -52,6 +52,8 @@ type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
 pub(super) struct HttpLine {
     stream: Stream,
+    /// The same each time.
+    request: Box<[u8]>,
     since: Instant,
     /// Its place among the connections that are kept.
     kept: Option<OwnedSemaphorePermit>,
@@ -59,7 +61,7 @@ pub(super) struct HttpLine {
 
 impl HttpLine {
     /// The line, if there is a place for one more that is kept.
-    pub fn keep(mut self, places: &Arc<Semaphore>) -> Option<Self> {
+    pub fn keep(mut self: Box<Self>, places: &Arc<Semaphore>) -> Option<Box<Self>> {
         if self.kept.is_none() {
             self.kept = places.clone().try_acquire_owned().ok();
         }
@@ -84,23 +86,22 @@ pub(super) async fn ask(
     line: &mut Line,
     deadline: Instant,
 ) -> Told {
-    let prepared = match line.request.take() {
-        Some(prepared) => prepared,
-        None => match Prepared::of(ask, host, port) {
-            Ok(prepared) => Box::new(prepared),
-            Err(reason) => return Told::failing(reason),
-        },
-    };
     let kept = match line.http.take().filter(|line| line.since.elapsed() < KEEP_FOR) {
         Some(line) => untouched(line).await,
         None => None,
     };
-    let is_used = kept.is_some();
-    let mut result = exchange(dialer, trust, ask, &prepared, kept, deadline).await;
-    if let (true, Err(Trouble::Closed(_))) = (is_used, &result) {
-        result = exchange(dialer, trust, ask, &prepared, None, deadline).await;
-    }
-    line.request = Some(prepared);
+    let exchanged = match kept {
+        Some(kept) => Some(exchange(kept, ask, deadline).await),
+        None => None,
+    };
+    let result = match exchanged {
+        Some(result) if !matches!(result, Err(Trouble::Closed(_))) => result,
+        // seldom, and large: who has a line does not carry its weight around
+        _ => match Box::pin(open(dialer, trust, ask, host, port)).await {
+            Ok(opened) => exchange(opened, ask, deadline).await,
+            Err(trouble) => Err(trouble),
+        },
+    };
     match result {
         Ok((answer, kept)) => {
             line.http = kept;
@@ -122,19 +123,12 @@ fn told(ask: &HttpAsk, answer: &Answer) -> Told {
 }
 
 async fn exchange(
-    dialer: &Dialer,
-    trust: &Trust,
+    mut line: Box<HttpLine>,
     ask: &HttpAsk,
-    prepared: &Prepared,
-    line: Option<HttpLine>,
     deadline: Instant,
-) -> Result<(Answer, Option<HttpLine>), Trouble> {
-    let mut line = match line {
-        Some(line) => line,
-        // seldom, and large: who has a line does not carry its weight around
-        None => Box::pin(open(dialer, trust, ask, &prepared.url)).await?,
-    };
-    let answer = converse(&mut line.stream, &prepared.request, ask, deadline).await?;
+) -> Result<(Answer, Option<Box<HttpLine>>), Trouble> {
+    let HttpLine { stream, request, .. } = &mut *line;
+    let answer = converse(stream, request, ask, deadline).await?;
     let kept = answer.leaves_open.then_some(line);
     Ok((answer, kept))
 }
@@ -182,7 +176,7 @@ async fn converse(
 
 /// The line, if it is as it was left. One that was closed meanwhile is of no use, and where something has come that
 /// nobody asked for the next answer would be to another question.
-async fn untouched(mut line: HttpLine) -> Option<HttpLine> {
+async fn untouched(mut line: Box<HttpLine>) -> Option<Box<HttpLine>> {
     let mut byte = [0];
     let touched = poll_fn(|cx| {
         let polled = Pin::new(&mut line.stream).poll_read(cx, &mut ReadBuf::new(&mut byte));
@@ -214,7 +208,15 @@ async fn read(stream: &mut Stream, reader: &mut Reader<'_>) -> Result<Option<Ans
     }
 }
 
-async fn open(dialer: &Dialer, trust: &Trust, ask: &HttpAsk, url: &Url) -> Result<HttpLine, Trouble> {
+async fn open(
+    dialer: &Dialer,
+    trust: &Trust,
+    ask: &HttpAsk,
+    host: &Host,
+    port: u16,
+) -> Result<Box<HttpLine>, Trouble> {
+    let url = Url::parse(&ask.url(host, port)).map_err(|error| Trouble::Broken(error.to_string()))?;
+    let request = request_for(ask, &url).map_err(|error| Trouble::Broken(error.to_string()))?;
     let host = url.host_str().unwrap_or_default();
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     let port = url.port_or_known_default().unwrap_or(80);
@@ -225,33 +227,24 @@ async fn open(dialer: &Dialer, trust: &Trust, ask: &HttpAsk, url: &Url) -> Resul
     } else {
         Either::Left(stream)
     };
-    Ok(HttpLine { stream, since: Instant::now(), kept: None })
+    Ok(Box::new(HttpLine { stream, request, since: Instant::now(), kept: None }))
 }
 
-/// What a check asks for. It is the same each time.
-pub(super) struct Prepared {
-    url: Url,
-    request: Box<[u8]>,
-}
-
-impl Prepared {
-    fn of(ask: &HttpAsk, host: &Host, port: u16) -> Result<Self, String> {
-        let url = Url::parse(&ask.url(host, port)).map_err(|error| error.to_string())?;
-        let headers = headers_of(ask, &url).map_err(|error| error.to_string())?;
-        let mut request = format!("{} {}", ask.method.as_str(), url.path()).into_bytes();
-        if let Some(query) = url.query() {
-            request.push(b'?');
-            request.extend_from_slice(query.as_bytes());
-        }
-        request.extend_from_slice(b" HTTP/1.1\r\n");
-        for (name, value) in &headers {
-            for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
-                request.extend_from_slice(part);
-            }
-        }
-        request.extend_from_slice(b"\r\n");
-        Ok(Self { url, request: request.into() })
+fn request_for(ask: &HttpAsk, url: &Url) -> Result<Box<[u8]>, http::Error> {
+    let headers = headers_of(ask, url)?;
+    let mut request = format!("{} {}", ask.method.as_str(), url.path()).into_bytes();
+    if let Some(query) = url.query() {
+        request.push(b'?');
+        request.extend_from_slice(query.as_bytes());
     }
+    request.extend_from_slice(b" HTTP/1.1\r\n");
+    for (name, value) in &headers {
+        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            request.extend_from_slice(part);
+        }
+    }
+    request.extend_from_slice(b"\r\n");
+    Ok(request.into())
 }
 
 fn headers_of(ask: &HttpAsk, url: &Url) -> Result<HeaderMap, http::Error> {

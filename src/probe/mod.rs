@@ -23,6 +23,7 @@ use crate::{
     },
     settings::Networks,
 };
+use smol_str::SmolStr;
 use tokio::sync::Semaphore;
 
 use dial::Dialer;
@@ -69,9 +70,7 @@ pub struct Probes {
 /// What a check keeps from one time to the next.
 #[derive(Default)]
 pub struct Line {
-    http: Option<HttpLine>,
-    /// What is asked for by HTTP, ready to be sent.
-    request: Option<Box<http::Prepared>>,
+    http: Option<Box<HttpLine>>,
 }
 
 /// What one attempt came to.
@@ -170,7 +169,7 @@ impl Probes {
 }
 
 /// Whose load a check adds to: no more than a few of one host are under way at once.
-pub fn host_of<'a>(check: &'a Check, own: &'a Host) -> Arc<str> {
+pub fn host_of(check: &Check, own: &Host) -> SmolStr {
     let other = match &check.ask {
         Ask::Http(ask) => ask.place.endpoint().host(),
         Ask::Tcp { url } | Ask::Grpc { url, .. } => url.as_ref().map(|url| url.host.as_str().to_owned()),
