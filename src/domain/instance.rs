@@ -169,7 +169,7 @@ pub struct Metadata {
     pub version: String,
     pub environment: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub region: Option<String>,
+    pub region: Option<Box<str>>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -192,7 +192,8 @@ impl Default for Metadata {
     }
 }
 
-/// What the owner of an instance says of it.
+/// What the owner of an instance says of it. Texts and lists that stay as they are are no larger than they must be: a
+/// large registry has a hundred thousand of these.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Spec {
     #[serde(rename = "type")]
@@ -204,19 +205,19 @@ pub struct Spec {
     pub health_check_endpoint: Endpoint,
     pub weight: u16,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub zone: Option<String>,
+    pub zone: Option<Box<str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub region: Option<String>,
+    pub region: Option<Box<str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub datacenter: Option<String>,
+    pub datacenter: Option<Box<str>>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub endpoints: BTreeMap<String, u16>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub url: Option<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub topics: Vec<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub dependencies: Vec<ServiceName>,
+    pub url: Option<Box<str>>,
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+    pub topics: Box<[String]>,
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+    pub dependencies: Box<[ServiceName]>,
     #[serde(default, skip_serializing_if = "Checks::is_default")]
     pub checks: Checks,
 }
@@ -339,8 +340,8 @@ pub(crate) mod tests {
             datacenter: None,
             endpoints: BTreeMap::new(),
             url: None,
-            topics: Vec::new(),
-            dependencies: Vec::new(),
+            topics: Box::default(),
+            dependencies: Box::default(),
             checks: Checks::Poll,
         }
     }
@@ -380,7 +381,7 @@ pub(crate) mod tests {
         Arc::make_mut(&mut full.metadata).tags.insert("team".into(), "a".into());
         Arc::make_mut(&mut full.metadata).other.insert("k".into(), serde_json::json!([1, null, {"a": "b"}]));
         full.checks = Checks::Nobody;
-        full.dependencies = vec![ServiceName::parse("db").unwrap()];
+        full.dependencies = [ServiceName::parse("db").unwrap()].into();
         let listed = Spec { checks: all_kinds(), ..spec("b", 2) };
         for spec in [full, listed, spec("a", 1)] {
             let text = serde_json::to_string(&spec).unwrap();

@@ -31,8 +31,8 @@ fn register(new_id: u128, port: u16, weight: u16) -> Command {
         datacenter: None,
         endpoints: std::collections::BTreeMap::new(),
         url: None,
-        topics: Vec::new(),
-        dependencies: Vec::new(),
+        topics: Box::default(),
+        dependencies: Box::default(),
         checks: Checks::Poll,
     };
     Command::RegisterInstance(RegisterInstance {

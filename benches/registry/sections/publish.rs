@@ -59,8 +59,8 @@ impl Registry {
             datacenter: None,
             endpoints: std::collections::BTreeMap::new(),
             url: None,
-            topics: Vec::new(),
-            dependencies: Vec::new(),
+            topics: Box::default(),
+            dependencies: Box::default(),
             checks: Checks::Nobody,
         });
         let all = (0..instances).map(|number| {

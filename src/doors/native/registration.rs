@@ -69,7 +69,7 @@ impl Registration {
             fields.optional("health_check_endpoint", parsed(Endpoint::parse)).unwrap_or_default();
         let key = fields.optional("key", parsed(Key::given));
         let weight = fields.optional("weight", number_from(0)).unwrap_or(Spec::DEFAULT_WEIGHT);
-        let mut word = |name: &str| fields.optional(name, text(0, LONGEST_WORD));
+        let mut word = |name: &str| Some(fields.optional(name, text(0, LONGEST_WORD))?.into());
         let (zone, region, datacenter) = (word("zone"), word("region"), word("datacenter"));
         let endpoints = fields.map("endpoints", MOST_ENTRIES, LONGEST_WORD, number_from(1));
         let url = fields.optional("url", parsed(whole_url));
@@ -89,8 +89,8 @@ impl Registration {
             datacenter,
             endpoints,
             url,
-            topics,
-            dependencies,
+            topics: topics.into(),
+            dependencies: dependencies.into(),
             checks,
         };
         Some((service?, key, spec, load))
@@ -113,13 +113,13 @@ pub fn service_type(text: &str) -> Result<ServiceType, Fault> {
     })
 }
 
-fn whole_url(text: &str) -> Result<String, Fault> {
+fn whole_url(text: &str) -> Result<Box<str>, Fault> {
     let text = text_within(text, 1, 2048)?;
     if text.chars().any(char::is_control) {
         return Err(Fault::new("must not contain control characters"));
     }
     Url::parse(text).map_err(|error| Fault::from(format!("must be a whole URL: {error}")))?;
-    Ok(text.to_owned())
+    Ok(text.into())
 }
 
 fn read_metadata(fields: &mut Fields<'_, '_>) -> Metadata {
@@ -129,7 +129,7 @@ fn read_metadata(fields: &mut Fields<'_, '_>) -> Metadata {
     Metadata {
         version: version.unwrap_or(defaults.version),
         environment: environment.unwrap_or(defaults.environment),
-        region,
+        region: region.map(Into::into),
         tags: fields.map("tags", MOST_ENTRIES, LONGEST_WORD, text(0, LONGEST_TAG)),
         capabilities: fields.list("capabilities", MOST_ENTRIES, text(0, LONGEST_WORD)),
         other: fields.others(&METADATA_FIELDS),

@@ -273,8 +273,8 @@ fn spec() -> Spec {
         datacenter: None,
         endpoints: BTreeMap::new(),
         url: None,
-        topics: Vec::new(),
-        dependencies: Vec::new(),
+        topics: Box::default(),
+        dependencies: Box::default(),
         checks: Checks::Nobody,
     }
 }

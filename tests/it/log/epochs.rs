@@ -38,8 +38,8 @@ fn register(n: u16) -> Command {
         datacenter: None,
         endpoints: std::collections::BTreeMap::new(),
         url: None,
-        topics: Vec::new(),
-        dependencies: Vec::new(),
+        topics: Box::default(),
+        dependencies: Box::default(),
         checks: Checks::Poll,
     };
     Command::RegisterInstance(RegisterInstance {

@@ -304,8 +304,8 @@ fn spec(port: u8, weight: u8, fixed: bool) -> Arc<Spec> {
         datacenter: None,
         endpoints: BTreeMap::new(),
         url: None,
-        topics: Vec::new(),
-        dependencies: Vec::new(),
+        topics: Box::default(),
+        dependencies: Box::default(),
         checks: if fixed { Checks::Nobody } else { Checks::Poll },
     })
 }
