@@ -47,7 +47,7 @@ rm -rf "$work"
 mkdir -p "$work"
 
 # Nobody's settings but these. The targets of what is registered are made up, so nobody asks them: not in turn, nor when
-# a request wants it now, which would wait ten seconds for each that does not say no.
+# a request wants it now, which would wait ten seconds for each address that does not say no.
 echo "starting rollcall; its log: $log"
 : >"$log" # it is read before the server may have begun it
 env -u DATABASE_URL -u ROLLCALL_CONFIG ROLLCALL_LISTEN=127.0.0.1:0 ROLLCALL_DATA_DIR="$PWD/$work/data" \

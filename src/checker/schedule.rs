@@ -17,7 +17,7 @@ use tokio_util::time::{DelayQueue, delay_queue};
 
 use super::backoff::Backoff;
 use crate::{
-    app::{App, Difference, Snapshot, Subject},
+    app::{App, Difference, Snapshot},
     domain::{Check, Checks, Instance, InstanceId, Judged, Status, check::Kind},
     probe::{Line, host_of},
     telemetry::Clock,
@@ -36,7 +36,7 @@ pub(super) struct Schedule {
     targets: HashMap<TargetNo, Target, RandomState>,
     of_instance: HashMap<InstanceId, SmallVec<[TargetNo; 1]>, RandomState>,
     last: TargetNo,
-    /// The poll that nobody named, as it was last planned. Most are the same, and then kept once.
+    /// The poll of the last instance that named no check. Its neighbours most likely have the same, and share it.
     poll: Option<Arc<Check>>,
     /// Those that have gone and that nobody was told of yet.
     gone: Vec<TargetNo>,
@@ -82,7 +82,7 @@ impl Schedule {
         let is_first = old.epoch() == 0;
         snapshot.differences_to(&old, |difference| match difference {
             Difference::Added(instance) => {
-                for (place, check) in asked(instance) {
+                for (place, check) in self.asked(instance) {
                     let wait =
                         if is_first { wait_at_start(instance, place, &check, app) } else { FIRST_AFTER };
                     self.plan(instance, place, check, wait, app);
@@ -193,7 +193,7 @@ impl Schedule {
                 continue;
             }
             let Some(key) = &target.waiting else { continue };
-            let last = app.last_check_of(&target.subject());
+            let last = app.last_check(&target.instance, target.place);
             let since = last.and_then(|last| (app.now() - last).to_std().ok());
             let wait = match since {
                 Some(since) => check.interval.saturating_sub(since),
@@ -213,18 +213,7 @@ impl Schedule {
         }
     }
 
-    fn plan(
-        &mut self,
-        instance: &Arc<Instance>,
-        place: usize,
-        mut check: Arc<Check>,
-        wait: Duration,
-        app: &App,
-    ) {
-        if instance.spec.checks == Checks::Poll {
-            check = self.poll.take().filter(|poll| *poll == check).unwrap_or(check);
-            self.poll = Some(check.clone());
-        }
+    fn plan(&mut self, instance: &Arc<Instance>, place: usize, check: Arc<Check>, wait: Duration, app: &App) {
         self.last += 1;
         let no = self.last;
         let waiting = Some(self.queue.insert(no, wait.min(check.interval)));
@@ -245,12 +234,24 @@ impl Schedule {
         self.of_instance.entry(instance.id).or_default().push(no);
     }
 
+    /// What of an instance is to be asked, with its place among its checks.
+    fn asked(&mut self, instance: &Instance) -> impl Iterator<Item = (usize, Arc<Check>)> + use<> {
+        let mut checks = instance.spec.checks();
+        if let (Checks::Poll, [check]) = (&instance.spec.checks, checks.as_mut_slice()) {
+            match &self.poll {
+                Some(poll) if poll == check => *check = poll.clone(),
+                _ => self.poll = Some(check.clone()),
+            }
+        }
+        checks.into_iter().enumerate().filter(|(_, check)| check.ask.kind() != Kind::Ttl)
+    }
+
     /// A check that asks something else now is run soon; any other change leaves its turn as it is.
     fn replan(&mut self, instance: &Arc<Instance>, app: &App) {
         let mut left = self.of_instance.remove(&instance.id).unwrap_or_default();
         let mut kept = SmallVec::new();
         let mut fresh = Vec::new();
-        for (place, check) in asked(instance) {
+        for (place, check) in self.asked(instance) {
             let same = |no: &TargetNo| self.targets.get(no).is_some_and(|target| target.check.id == check.id);
             let Some(at) = left.iter().position(same) else {
                 fresh.push((place, check));
@@ -259,10 +260,10 @@ impl Schedule {
             let no = left.swap_remove(at);
             kept.push(no);
             if let Some(target) = self.targets.get_mut(&no) {
-                let asked_before = target.judged();
+                let (old, new) = (target.instance.spec.clone(), &instance.spec);
                 target.instance = instance.clone();
                 target.place = place;
-                if asked_before != (Judged { check: check.clone(), ..target.judged() }) {
+                if (&target.check, &old.host, old.port) != (&check, &new.host, new.port) {
                     let soon = FIRST_AFTER.min(check.interval);
                     target.become_new(check);
                     if let Some(key) = &target.waiting {
@@ -303,11 +304,6 @@ impl Target {
 
     pub fn status(&self) -> Option<Status> {
         self.instance.health.state(self.place).map(|state| state.status)
-    }
-
-    /// What is known of it outside the log goes by this.
-    fn subject(&self) -> Subject {
-        Subject { instance: self.instance.id, check: self.instance.spec.id_at(self.place) }
     }
 
     fn judged(&self) -> Judged {
@@ -355,7 +351,7 @@ impl Target {
         if self.is_new {
             return None;
         }
-        let last = app.last_check_of(&self.subject())?;
+        let last = app.last_check(&self.instance, self.place)?;
         if self.ended.is_some_and(|ended| last <= ended) {
             return None;
         }
@@ -366,11 +362,6 @@ impl Target {
         let grain = Duration::from_millis(250).min(interval / 2);
         interval.checked_sub(since).filter(|wait| *wait > grain)
     }
-}
-
-/// What of an instance is to be asked, with its place among its checks.
-fn asked(instance: &Instance) -> impl Iterator<Item = (usize, Arc<Check>)> {
-    instance.spec.checks().into_iter().enumerate().filter(|(_, check)| check.ask.kind() != Kind::Ttl)
 }
 
 /// After a start every check would be due at once. Those that were run keep their turn, those of new instances are run

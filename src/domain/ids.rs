@@ -140,6 +140,11 @@ impl Host {
         &self.0
     }
 
+    /// The same, to be kept: what is long is shared.
+    pub fn text(&self) -> SmolStr {
+        self.0.clone()
+    }
+
     pub fn ip(&self) -> Option<IpAddr> {
         self.0.parse().ok()
     }

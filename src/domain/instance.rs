@@ -192,8 +192,7 @@ impl Default for Metadata {
     }
 }
 
-/// What the owner of an instance says of it. Texts and lists that stay as they are are no larger than they must be: a
-/// large registry has a hundred thousand of these.
+/// What the owner of an instance says of it. It is kept small: a large registry has a hundred thousand of these.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Spec {
     #[serde(rename = "type")]

@@ -43,6 +43,9 @@ impl Endpoint {
 
     /// The host of a whole URL.
     pub fn host(&self) -> Option<String> {
+        if self.is_path() {
+            return None;
+        }
         Url::parse(&self.0).ok()?.host_str().map(str::to_owned)
     }
 

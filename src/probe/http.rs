@@ -96,7 +96,7 @@ pub(super) async fn ask(
     };
     let result = match exchanged {
         Some(result) if !matches!(result, Err(Trouble::Closed(_))) => result,
-        // seldom, and large: who has a line does not carry its weight around
+        // large: who has a line does not carry its weight around
         _ => match Box::pin(open(dialer, trust, ask, host, port)).await {
             Ok(opened) => exchange(opened, ask, deadline).await,
             Err(trouble) => Err(trouble),

@@ -175,7 +175,7 @@ pub fn host_of(check: &Check, own: &Host) -> SmolStr {
         Ask::Tcp { url } | Ask::Grpc { url, .. } => url.as_ref().map(|url| url.host.as_str().to_owned()),
         Ask::Ttl { .. } | Ask::Script { .. } => None,
     };
-    other.map_or_else(|| own.as_str().into(), Into::into)
+    other.map_or_else(|| own.text(), Into::into)
 }
 
 fn beginning(mut text: String) -> String {
