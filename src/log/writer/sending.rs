@@ -64,7 +64,13 @@ impl Writer {
             End::Refused(error) if error.will_pass() => {
                 return Err(Trouble::Unreachable(commands(waiting), error));
             }
-            End::Refused(error) => return Err(Trouble::Refused(commands(waiting), error)),
+            End::Refused(error) => {
+                // who answers no is as well as before, and is asked again at once: for each half
+                if let Some(connection) = connection {
+                    self.lane.give_back(connection);
+                }
+                return Err(Trouble::Refused(commands(waiting), error));
+            }
             End::Moved => {
                 self.count_try(commands(waiting));
                 return Ok(());
@@ -154,7 +160,9 @@ impl Writer {
                 Ok(Appended::Forked) => return (Some(open), End::Moved),
                 // another connection of this replica is newer: take a generation beyond it, and ask again
                 Ok(Appended::Superseded) => self.pen = None,
-                Err(error) if error.is_refusal() && lost.is_none() => return (None, End::Refused(error)),
+                Err(error) if error.is_refusal() && lost.is_none() => {
+                    return (Some(open), End::Refused(error));
+                }
                 // This attempt changed nothing; an earlier one may have.
                 Err(error) if error.is_refusal() => match self.look_up(batch.id).await {
                     Ok((open, Some((outcomes, span)))) => return (Some(open), End::Known { outcomes, span }),

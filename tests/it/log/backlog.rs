@@ -111,7 +111,7 @@ async fn a_command_that_is_refused_takes_nobody_along() {
     let refused = |n: usize| n == 300 || n == 1000;
     // some find all as they ask
     let round = |n: usize| if n >= 500 && n.is_multiple_of(7) { n - 500 } else { n };
-    let commands: Vec<_> = (0..1600)
+    let commands: Vec<_> = (0..1100)
         .map(|n| (caller(None), put(if refused(n) { "refused" } else { "taken" }, n % 500, round(n))))
         .collect();
     let answers = replica.log.write_all(commands).await;
