@@ -22,12 +22,14 @@ impl Backoff {
         self.silent_since.get_or_insert(now);
     }
 
-    pub fn heard(&mut self) {
+    /// It has answered. Returns whether all is as before by now.
+    pub fn heard(&mut self) -> bool {
         if self.is_half_open || self.silent_since.is_none() {
             *self = Self::default();
         } else {
             self.is_half_open = true;
         }
+        self.silent_since.is_none()
     }
 
     /// How long it is left alone from now on.
@@ -75,16 +77,16 @@ mod tests {
         let begin = Instant::now();
         let (interval, late) = (Duration::from_secs(30), begin + Duration::from_hours(2));
         let mut backoff = Backoff::default();
-        backoff.heard();
+        assert!(backoff.heard());
         assert_eq!(backoff.wait(interval, late), interval);
         backoff.silent(begin);
         assert_eq!(backoff.wait(interval, late), LONGEST_WAIT);
-        backoff.heard();
+        assert!(!backoff.heard());
         assert_eq!(backoff.wait(interval, late), interval, "it may be there again");
         backoff.silent(late);
         assert_eq!(backoff.wait(interval, late), LONGEST_WAIT, "it was not");
-        backoff.heard();
-        backoff.heard();
+        assert!(!backoff.heard());
+        assert!(backoff.heard());
         backoff.silent(late);
         assert_eq!(backoff.wait(interval, late), interval, "its silence is a new one");
     }

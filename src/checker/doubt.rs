@@ -7,14 +7,12 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    hash::BuildHasher as _,
+    hash::{BuildHasher as _, Hash},
     time::Duration,
 };
 
 use foldhash::fast::RandomState;
 use tokio::time::Instant;
-
-use super::schedule::TargetNo;
 
 /// Of fewer targets than this nothing can be concluded.
 const ENOUGH: usize = 20;
@@ -28,41 +26,42 @@ const RETRY: Duration = Duration::from_secs(3);
 /// needed.
 const LEAST_DOUBT: Duration = Duration::from_secs(5);
 
-pub(super) struct Doubt<Verdict> {
+/// Targets go by numbers.
+pub(super) struct Doubt<No, Verdict> {
     /// Those that answered when they were last asked, or are taken to do so.
-    answering: HashSet<TargetNo, RandomState>,
+    answering: HashSet<No, RandomState>,
     /// What waits for a trial.
-    held: Vec<(TargetNo, Verdict)>,
-    trial: Option<Trial>,
+    held: Vec<(No, Verdict)>,
+    trial: Option<Trial<No>>,
     not_before: Instant,
     is_suspicious: bool,
     /// Since when those have been silent who fell silent in suspicion.
-    doubted: HashMap<TargetNo, Instant, RandomState>,
+    doubted: HashMap<No, Instant, RandomState>,
     /// What can be told.
     told: Vec<Verdict>,
     /// What was not believed, and is not told.
     dropped: usize,
 }
 
-struct Trial {
+struct Trial<No> {
     /// Whether each answered; None while it is not known.
-    asked: HashMap<TargetNo, Option<bool>>,
+    asked: HashMap<No, Option<bool>>,
     /// How much of what is held came before it.
     covers: usize,
 }
 
 /// What is to be done now.
-pub(super) struct Steps<Verdict> {
+pub(super) struct Steps<No, Verdict> {
     pub tell: Vec<Verdict>,
     /// Targets to ask ahead of their turn.
-    pub ask: Vec<TargetNo>,
+    pub ask: Vec<No>,
     /// How many verdicts were not believed.
     pub dropped: usize,
     /// Suspicion has begun, or ended.
     pub turned: bool,
 }
 
-impl<Verdict> Doubt<Verdict> {
+impl<No: Copy + Ord + Hash, Verdict> Doubt<No, Verdict> {
     pub fn new(now: Instant) -> Self {
         Self {
             answering: HashSet::default(),
@@ -81,12 +80,12 @@ impl<Verdict> Doubt<Verdict> {
     }
 
     /// Whether a target is to be asked for a trial, whoever's it is.
-    pub fn wants(&self, no: TargetNo) -> bool {
+    pub fn wants(&self, no: No) -> bool {
         self.trial.as_ref().is_some_and(|trial| trial.asked.get(&no) == Some(&None))
     }
 
     /// A target has answered, well or ill, or is known to have done so.
-    pub fn heard(&mut self, no: TargetNo) {
+    pub fn heard(&mut self, no: No) {
         self.answering.insert(no);
         self.doubted.remove(&no);
         self.note(no, true);
@@ -96,7 +95,7 @@ impl<Verdict> Doubt<Verdict> {
     /// who is not suspicious of himself.
     pub fn silent(
         &mut self,
-        no: TargetNo,
+        no: No,
         verdict: Option<Verdict>,
         interval: Duration,
         others: bool,
@@ -121,13 +120,13 @@ impl<Verdict> Doubt<Verdict> {
     }
 
     /// A target is somebody else's now. In suspicion all are, and are remembered for its end.
-    pub fn hand_over(&mut self, no: TargetNo) {
+    pub fn hand_over(&mut self, no: No) {
         if !self.is_suspicious {
             self.forget(no);
         }
     }
 
-    pub fn forget(&mut self, no: TargetNo) {
+    pub fn forget(&mut self, no: No) {
         self.answering.remove(&no);
         self.doubted.remove(&no);
         self.held.retain(|(held, _)| *held != no);
@@ -143,7 +142,7 @@ impl<Verdict> Doubt<Verdict> {
     }
 
     /// What follows from all that has happened. `is_ill` is whether others have found out about a target meanwhile.
-    pub fn settle(&mut self, now: Instant, is_ill: impl Fn(TargetNo) -> bool) -> Steps<Verdict> {
+    pub fn settle(&mut self, now: Instant, is_ill: impl Fn(No) -> bool) -> Steps<No, Verdict> {
         let was_suspicious = self.is_suspicious;
         self.end_trial(now);
         let ask = if self.next().is_some_and(|at| at <= now) { self.begin_trial(is_ill) } else { Vec::new() };
@@ -152,18 +151,18 @@ impl<Verdict> Doubt<Verdict> {
         Steps { tell, ask, dropped, turned }
     }
 
-    fn tell(&mut self, no: TargetNo, verdict: Verdict) {
+    fn tell(&mut self, no: No, verdict: Verdict) {
         self.answering.remove(&no);
         self.told.push(verdict);
     }
 
-    fn note(&mut self, no: TargetNo, answered: bool) {
+    fn note(&mut self, no: No, answered: bool) {
         if let Some(known) = self.trial.as_mut().and_then(|trial| trial.asked.get_mut(&no)) {
             *known = Some(answered);
         }
     }
 
-    fn begin_trial(&mut self, is_ill: impl Fn(TargetNo) -> bool) -> Vec<TargetNo> {
+    fn begin_trial(&mut self, is_ill: impl Fn(No) -> bool) -> Vec<No> {
         let sample = self.sample(is_ill);
         if sample.len() < ENOUGH {
             self.trust(self.held.len());
@@ -177,7 +176,7 @@ impl<Verdict> Doubt<Verdict> {
     }
 
     /// Some of those that answered, picked at random: neighbours may share a fate.
-    fn sample(&mut self, is_ill: impl Fn(TargetNo) -> bool) -> Vec<TargetNo> {
+    fn sample(&mut self, is_ill: impl Fn(No) -> bool) -> Vec<No> {
         let order = RandomState::default();
         let mut picked: Vec<_> = self.answering.iter().map(|no| (order.hash_one(no), *no)).collect();
         if picked.len() > ASKED * 5 {

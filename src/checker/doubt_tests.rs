@@ -3,33 +3,33 @@ use super::*;
 const INTERVAL: Duration = Duration::from_secs(10);
 
 struct Bench {
-    doubt: Doubt<TargetNo>,
+    doubt: Doubt<u64, u64>,
     now: Instant,
-    told: Vec<TargetNo>,
+    told: Vec<u64>,
     others: bool,
 }
 
 impl Bench {
     /// So many targets have answered so far.
-    fn with(targets: TargetNo) -> Self {
+    fn with(targets: u64) -> Self {
         let now = Instant::now();
         let mut doubt = Doubt::new(now);
         (0..targets).for_each(|no| doubt.heard(no));
         Self { doubt, now, told: Vec::new(), others: true }
     }
 
-    fn silent(&mut self, no: TargetNo) {
+    fn silent(&mut self, no: u64) {
         self.doubt.silent(no, Some(no), INTERVAL, self.others, self.now);
     }
 
-    fn settle(&mut self) -> Vec<TargetNo> {
+    fn settle(&mut self) -> Vec<u64> {
         let Steps { tell, ask, .. } = self.doubt.settle(self.now, |_| false);
         self.told.extend(tell);
         ask
     }
 
     /// A trial, in which those are silent of whom it is said so.
-    fn trial(&mut self, is_silent: impl Fn(TargetNo) -> bool) {
+    fn trial(&mut self, is_silent: impl Fn(u64) -> bool) {
         let asked = self.settle();
         assert!(asked.iter().all(|no| self.doubt.wants(*no)));
         for no in asked {

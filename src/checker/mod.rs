@@ -10,6 +10,7 @@ mod hosts;
 mod leases;
 mod schedule;
 mod sweeper;
+mod turns;
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
@@ -43,7 +44,7 @@ pub struct Checker {
     probes: Arc<Probes>,
     schedule: Schedule,
     hosts: Hosts,
-    doubt: Doubt<Verdict>,
+    doubt: Doubt<TargetNo, Verdict>,
     /// Driven here and by no tasks of their own: most of them have nothing to do but to wait.
     under_way: FuturesUnordered<BoxFuture<'static, Ended>>,
     /// What was held back for a while and is told now.
@@ -206,7 +207,7 @@ impl Checker {
         let target = self.schedule.ended(no, line, now)?;
         let observed = observed.filter(|_| !target.is_new)?;
         target.clock.measured(observed.latency);
-        let noted = || self.app.noted(&target.instance, target.place, judged, observed, now);
+        let noted = || self.app.noted(&target.instance, target.place(), judged, observed, now);
         std::panic::catch_unwind(AssertUnwindSafe(noted)).unwrap_or_else(|_| {
             tracing::error!("a check could not be noted");
             None

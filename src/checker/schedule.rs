@@ -1,7 +1,6 @@
 //! When each check is to run next.
 
 use std::{
-    collections::HashMap,
     hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
     sync::Arc,
     time::Duration,
@@ -9,13 +8,16 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use foldhash::fast::RandomState;
-use futures_util::StreamExt;
+use hashbrown::HashTable;
+use slotmap::SlotMap;
 use smallvec::SmallVec;
 use smol_str::SmolStr;
 use tokio::time::Instant;
-use tokio_util::time::{DelayQueue, delay_queue};
 
-use super::backoff::Backoff;
+use super::{
+    backoff::Backoff,
+    turns::{Turn, Turns},
+};
 use crate::{
     app::{App, Difference, Snapshot},
     domain::{Check, Checks, Instance, InstanceId, Judged, Status, check::Kind},
@@ -26,16 +28,20 @@ use crate::{
 /// A new instance is asked about a second after it registered.
 const FIRST_AFTER: Duration = Duration::from_secs(1);
 
-/// Numbers the targets; none is used again.
-pub(super) type TargetNo = u64;
+slotmap::new_key_type! {
+    /// Numbers the targets; none is used again.
+    pub(super) struct TargetNo;
+}
 
+/// Of a hundred thousand targets each byte counts: what can be found is not kept twice.
 #[derive(Default)]
 pub(super) struct Schedule {
     followed: Option<Arc<Snapshot>>,
-    queue: DelayQueue<TargetNo>,
-    targets: HashMap<TargetNo, Target, RandomState>,
-    of_instance: HashMap<InstanceId, SmallVec<[TargetNo; 1]>, RandomState>,
-    last: TargetNo,
+    turns: Turns<TargetNo>,
+    targets: SlotMap<TargetNo, Target>,
+    /// The targets by the ids of their instances, which stand in the targets.
+    by_instance: HashTable<TargetNo>,
+    hash: RandomState,
     /// The poll of the last instance that named no check. Its neighbours most likely have the same, and share it.
     poll: Option<Arc<Check>>,
     /// Those that have gone and that nobody was told of yet.
@@ -45,24 +51,31 @@ pub(super) struct Schedule {
 pub(super) struct Target {
     /// As it was when it was last followed.
     pub instance: Arc<Instance>,
-    /// The check's place among those of the instance.
-    pub place: usize,
     check: Arc<Check>,
     /// Where it is measured how long it takes.
     pub clock: Clock,
     /// Its connection, while no check of it is under way.
     line: Line,
     /// None while a check of it is under way.
-    waiting: Option<delay_queue::Key>,
+    turn: Option<Turn>,
+    /// None of one that answers.
+    rest: Option<Box<Rest>>,
+    /// When its last check ended here.
+    ended: Option<DateTime<Utc>>,
+    /// The check's place among those of the instance.
+    place: u16,
     /// Whether it has become another one since its last run began.
     pub is_new: bool,
     /// Whether it has found its place in the interval.
     is_spread: bool,
-    /// When its last check ended here.
-    ended: Option<DateTime<Utc>>,
+}
+
+/// How one is left alone who has been silent.
+#[derive(Default)]
+struct Rest {
     backoff: Backoff,
-    /// Until when it is left alone, unless it is heard of.
-    rests_until: Option<Instant>,
+    /// Until then, unless it is heard of.
+    until: Option<Instant>,
 }
 
 /// A check whose time has come.
@@ -97,12 +110,9 @@ impl Schedule {
     /// The next check to run. Waits while there is none.
     pub async fn next(&mut self) -> Due {
         loop {
-            let Some(expired) = self.queue.next().await else {
-                return std::future::pending().await;
-            };
-            let no = expired.into_inner();
-            if let Some(target) = self.targets.get_mut(&no) {
-                target.waiting = None;
+            let no = self.turns.next().await;
+            if let Some(target) = self.targets.get_mut(no) {
+                target.turn = None;
                 return Due { no, host: host_of(&target.check, &target.instance.spec.host) };
             }
         }
@@ -110,14 +120,14 @@ impl Schedule {
 
     /// A check begins. Gives what it asks, and with what; None if it has gone by now.
     pub fn begin(&mut self, no: TargetNo) -> Option<(Arc<Judged>, Line)> {
-        let target = self.targets.get_mut(&no)?;
+        let target = self.targets.get_mut(no)?;
         target.is_new = false;
         Some((Arc::new(target.judged()), std::mem::take(&mut target.line)))
     }
 
     /// A check has been run. `line` is what it keeps for the next time.
     pub fn ended(&mut self, no: TargetNo, line: Line, now: DateTime<Utc>) -> Option<&Target> {
-        let target = self.targets.get_mut(&no)?;
+        let target = self.targets.get_mut(no)?;
         target.ended = Some(now);
         if !target.is_new {
             target.line = line;
@@ -127,7 +137,7 @@ impl Schedule {
 
     /// A check that has been run waits for its next turn. Gives its interval, unless it has gone.
     pub fn again(&mut self, no: TargetNo, silent: bool) -> Option<Duration> {
-        let target = self.targets.get_mut(&no)?;
+        let target = self.targets.get_mut(no)?;
         let interval = target.check.interval;
         target.rest(silent, interval);
         let wait = if target.is_new {
@@ -145,7 +155,7 @@ impl Schedule {
 
     /// A check whose turn is now: puts it off if it need not be run.
     pub fn can_wait(&mut self, no: TargetNo, app: &App) -> bool {
-        let Some(target) = self.targets.get(&no) else { return true };
+        let Some(target) = self.targets.get(no) else { return true };
         // A report meanwhile counts as this check: the next one comes a whole interval after it.
         let wait = target.wait_after_report(app).or_else(|| target.wait_in_rest(app));
         if let Some(wait) = wait {
@@ -156,8 +166,8 @@ impl Schedule {
 
     /// A check is to be run now, ahead of its turn, unless it is under way.
     pub fn bring_forward(&mut self, no: TargetNo) {
-        if let Some(key) = self.targets.get(&no).and_then(|target| target.waiting.as_ref()) {
-            self.queue.reset(key, Duration::ZERO);
+        if let Some(turn) = self.targets.get_mut(no).and_then(|target| target.turn.as_mut()) {
+            self.turns.put_off(turn, no, Duration::ZERO);
         }
     }
 
@@ -168,16 +178,16 @@ impl Schedule {
 
     /// The checks that were not run here yet.
     pub fn fresh(&self) -> impl Iterator<Item = (TargetNo, &Target)> {
-        self.targets.iter().filter(|(_, target)| target.ended.is_none()).map(|(no, target)| (*no, target))
+        self.targets.iter().filter(|(_, target)| target.ended.is_none())
     }
 
     pub fn target(&self, no: TargetNo) -> Option<&Target> {
-        self.targets.get(&no)
+        self.targets.get(no)
     }
 
     /// A check is another replica's to run.
     pub fn skip(&mut self, no: TargetNo) {
-        if let Some(target) = self.targets.get_mut(&no) {
+        if let Some(target) = self.targets.get_mut(no) {
             target.line = Line::default();
             target.is_spread = true;
             let wait = target.check.interval;
@@ -188,12 +198,12 @@ impl Schedule {
     /// Others have come or gone: what is this replica's from now on is run when it would have been.
     pub fn take_over(&mut self, app: &App) {
         for (no, target) in &mut self.targets {
-            let check = &target.check;
             if !target.is_own(app) {
                 continue;
             }
-            let Some(key) = &target.waiting else { continue };
-            let last = app.last_check(&target.instance, target.place);
+            let Some(turn) = &mut target.turn else { continue };
+            let check = &target.check;
+            let last = app.last_check(&target.instance, target.place.into());
             let since = last.and_then(|last| (app.now() - last).to_std().ok());
             let wait = match since {
                 Some(since) => check.interval.saturating_sub(since),
@@ -201,41 +211,38 @@ impl Schedule {
             };
             // those that are overdue are not all run at once
             let wait = wait.max(share(no, FIRST_AFTER.min(check.interval)));
-            self.queue.reset(key, wait);
+            self.turns.put_off(turn, no, wait);
         }
     }
 
     pub fn put_off(&mut self, no: TargetNo, wait: Duration) {
-        if let Some(target) = self.targets.get_mut(&no)
-            && target.waiting.is_none()
+        if let Some(target) = self.targets.get_mut(no)
+            && target.turn.is_none()
         {
-            target.waiting = Some(self.queue.insert(no, wait));
+            target.turn = Some(self.turns.add(no, wait));
         }
     }
 
-    fn plan(&mut self, instance: &Arc<Instance>, place: usize, check: Arc<Check>, wait: Duration, app: &App) {
-        self.last += 1;
-        let no = self.last;
-        let waiting = Some(self.queue.insert(no, wait.min(check.interval)));
-        let target = Target {
+    fn plan(&mut self, instance: &Arc<Instance>, place: u16, check: Arc<Check>, wait: Duration, app: &App) {
+        let wait = wait.min(check.interval);
+        let no = self.targets.insert_with_key(|no| Target {
             instance: instance.clone(),
-            place,
-            clock: app.metrics().check_clock(instance.service.as_str()),
             check,
+            clock: app.metrics().check_clock(instance.service.as_str()),
             line: Line::default(),
-            waiting,
+            turn: Some(self.turns.add(no, wait)),
+            rest: None,
+            ended: None,
+            place,
             is_new: false,
             is_spread: false,
-            ended: None,
-            backoff: Backoff::default(),
-            rests_until: None,
-        };
-        self.targets.insert(no, target);
-        self.of_instance.entry(instance.id).or_default().push(no);
+        });
+        let hash_of = |no: &TargetNo| self.hash.hash_one(self.targets.get(*no).map(Target::id));
+        self.by_instance.insert_unique(hash_of(&no), no, hash_of);
     }
 
     /// What of an instance is to be asked, with its place among its checks.
-    fn asked(&mut self, instance: &Instance) -> impl Iterator<Item = (usize, Arc<Check>)> + use<> {
+    fn asked(&mut self, instance: &Instance) -> impl Iterator<Item = (u16, Arc<Check>)> + use<> {
         let mut checks = instance.spec.checks();
         if let (Checks::Poll, [check]) = (&instance.spec.checks, checks.as_mut_slice()) {
             match &self.poll {
@@ -243,37 +250,33 @@ impl Schedule {
                 _ => self.poll = Some(check.clone()),
             }
         }
-        checks.into_iter().enumerate().filter(|(_, check)| check.ask.kind() != Kind::Ttl)
+        (0..).zip(checks).filter(|(_, check)| check.ask.kind() != Kind::Ttl)
     }
 
     /// A check that asks something else now is run soon; any other change leaves its turn as it is.
     fn replan(&mut self, instance: &Arc<Instance>, app: &App) {
-        let mut left = self.of_instance.remove(&instance.id).unwrap_or_default();
-        let mut kept = SmallVec::new();
+        let mut left = self.of(instance.id);
         let mut fresh = Vec::new();
         for (place, check) in self.asked(instance) {
-            let same = |no: &TargetNo| self.targets.get(no).is_some_and(|target| target.check.id == check.id);
+            let same =
+                |no: &TargetNo| self.targets.get(*no).is_some_and(|target| target.check.id == check.id);
             let Some(at) = left.iter().position(same) else {
                 fresh.push((place, check));
                 continue;
             };
             let no = left.swap_remove(at);
-            kept.push(no);
-            if let Some(target) = self.targets.get_mut(&no) {
+            if let Some(target) = self.targets.get_mut(no) {
                 let (old, new) = (target.instance.spec.clone(), &instance.spec);
                 target.instance = instance.clone();
                 target.place = place;
                 if (&target.check, &old.host, old.port) != (&check, &new.host, new.port) {
                     let soon = FIRST_AFTER.min(check.interval);
                     target.become_new(check);
-                    if let Some(key) = &target.waiting {
-                        self.queue.reset(key, soon);
+                    if let Some(turn) = &mut target.turn {
+                        self.turns.put_off(turn, no, soon);
                     }
                 }
             }
-        }
-        if !kept.is_empty() {
-            self.of_instance.insert(instance.id, kept);
         }
         for (place, check) in fresh {
             self.plan(instance, place, check, FIRST_AFTER, app);
@@ -282,14 +285,25 @@ impl Schedule {
     }
 
     fn remove(&mut self, id: InstanceId) {
-        let gone = self.of_instance.remove(&id).unwrap_or_default();
+        let gone = self.of(id);
         self.forget(&gone);
+    }
+
+    /// The targets of an instance.
+    fn of(&self, id: InstanceId) -> SmallVec<[TargetNo; 4]> {
+        let is_of = |no: &TargetNo| self.targets.get(*no).is_some_and(|target| target.id() == id);
+        self.by_instance.iter_hash(self.hash.hash_one(Some(id))).copied().filter(is_of).collect()
     }
 
     fn forget(&mut self, gone: &[TargetNo]) {
         for no in gone {
-            if let Some(key) = self.targets.remove(no).and_then(|target| target.waiting) {
-                self.queue.remove(&key);
+            let Some(target) = self.targets.remove(*no) else { continue };
+            if let Some(turn) = target.turn {
+                self.turns.remove(turn, *no);
+            }
+            let hash = self.hash.hash_one(Some(target.id()));
+            if let Ok(entry) = self.by_instance.find_entry(hash, |other| other == no) {
+                entry.remove();
             }
         }
         self.gone.extend_from_slice(gone);
@@ -302,8 +316,17 @@ impl Target {
         app.owns(self.instance.id, &self.check.id)
     }
 
+    /// The check's place among those of the instance.
+    pub fn place(&self) -> usize {
+        self.place.into()
+    }
+
+    fn id(&self) -> InstanceId {
+        self.instance.id
+    }
+
     pub fn status(&self) -> Option<Status> {
-        self.instance.health.state(self.place).map(|state| state.status)
+        self.instance.health.state(self.place()).map(|state| state.status)
     }
 
     fn judged(&self) -> Judged {
@@ -315,25 +338,27 @@ impl Target {
         self.check = check;
         self.line = Line::default();
         self.is_new = true;
-        self.backoff = Backoff::default();
-        self.rests_until = None;
+        self.rest = None;
     }
 
     fn rest(&mut self, silent: bool, interval: Duration) {
-        if !silent {
-            self.backoff.heard();
-            self.rests_until = None;
-            return;
+        if silent {
+            let rest = self.rest.get_or_insert_default();
+            let now = Instant::now();
+            rest.backoff.silent(now);
+            let wait = rest.backoff.wait(interval, now);
+            rest.until = (wait > interval).then(|| now + wait);
+        } else if let Some(rest) = &mut self.rest {
+            rest.until = None;
+            if rest.backoff.heard() {
+                self.rest = None;
+            }
         }
-        let now = Instant::now();
-        self.backoff.silent(now);
-        let wait = self.backoff.wait(interval, now);
-        self.rests_until = (wait > interval).then(|| now + wait);
     }
 
     /// How long it is left alone yet, because it has been silent for long.
     fn wait_in_rest(&self, app: &App) -> Option<Duration> {
-        let until = self.rests_until?;
+        let until = self.rest.as_ref()?.until?;
         let check = &self.check;
         // who is to be removed in the end must be found in time if he is well again
         if check.deregister_after.is_some() {
@@ -351,7 +376,7 @@ impl Target {
         if self.is_new {
             return None;
         }
-        let last = app.last_check(&self.instance, self.place)?;
+        let last = app.last_check(&self.instance, self.place())?;
         if self.ended.is_some_and(|ended| last <= ended) {
             return None;
         }
@@ -366,10 +391,11 @@ impl Target {
 
 /// After a start every check would be due at once. Those that were run keep their turn, those of new instances are run
 /// soon, and the rest is spread over the interval.
-fn wait_at_start(instance: &Instance, place: usize, check: &Check, app: &App) -> Duration {
+fn wait_at_start(instance: &Instance, place: u16, check: &Check, app: &App) -> Duration {
     let interval = check.interval;
     let since = |at: DateTime<Utc>| (app.now() - at).to_std().unwrap_or_default();
-    if let Some(wait) = app.last_check(instance, place).and_then(|at| interval.checked_sub(since(at))) {
+    if let Some(wait) = app.last_check(instance, place.into()).and_then(|at| interval.checked_sub(since(at)))
+    {
         return wait;
     }
     if since(instance.registered_at) < interval {

@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Entry, Known, Liveness, Subject, UNHEARD, merge};
+use super::{Entry, Known, Liveness, Moment, Subject, merge};
 use crate::{
+    domain::InstanceId,
     store::{Connection, Database, Lane, StoreError, liveness},
     view::{Snapshot, View},
 };
@@ -101,18 +102,12 @@ impl Liveness {
     /// Forgets what came in about instances after they had gone.
     fn keep_only(&self, snapshot: &Snapshot) {
         for mut shard in self.each_shard() {
-            shard.plain.retain(|id, heard| *heard != UNHEARD || snapshot.has_instance(*id));
-            shard.entries.retain(|subject, entry| {
-                let lives = || {
-                    let instance = snapshot.find(subject.instance)?;
-                    subject
-                        .check
-                        .as_ref()
-                        .is_none_or(|check| instance.spec.place_of(check).is_some())
-                        .then_some(())
-                };
-                entry.fresh.is_some() || entry.flying.is_some() || lives().is_some()
-            });
+            let is_there = |id: &InstanceId| snapshot.has_instance(*id);
+            let has_check =
+                |subject: &Subject| snapshot.find(subject.instance)?.spec.place_of(subject.check.as_ref()?);
+            shard.plain.retain(|id, heard| *heard != Moment::NEVER || is_there(id));
+            shard.instances.retain(|id, entry| entry.is_to_be_stored() || is_there(id));
+            shard.checks.retain(|subject, entry| entry.is_to_be_stored() || has_check(subject).is_some());
         }
     }
 
@@ -124,8 +119,8 @@ impl Liveness {
             shard.gather();
             let room = limit - flying.len();
             let from = shard.dirty.len().saturating_sub(room);
-            for subject in shard.dirty.drain(from..) {
-                let Some(entry) = shard.entries.get_mut(&subject) else { continue };
+            for subject in shard.dirty.split_off(from) {
+                let Some(entry) = shard.entry_mut(&subject) else { continue };
                 entry.flying = entry.fresh.take();
                 if let Some(sign) = &entry.flying {
                     flying.push((subject, Known::clone(sign)));
@@ -139,18 +134,22 @@ impl Liveness {
     /// The flush has been written.
     fn land(&self, subjects: impl Iterator<Item = Subject>) {
         for subject in subjects {
-            if let Some(Entry { stored, flying, .. }) = self.shard(subject.instance).entries.get_mut(&subject)
+            if let Some(Entry { stored, flying, .. }) = self.shard(subject.instance).entry_mut(&subject)
                 && let Some(sign) = flying.take()
             {
-                merge(stored, &sign);
+                let mut known = stored.known();
+                merge(&mut known, &sign);
+                *stored = known.into();
             }
         }
     }
 
     /// The database's own account, which holds all that was flushed.
     fn take_in(&self, signs: Vec<(Subject, Known)>) {
-        for (subject, sign) in signs {
-            self.shard(subject.instance).entries.entry(subject).or_default().stored = sign;
+        for (subject, mut sign) in signs {
+            let mut shard = self.shard(subject.instance);
+            sign.output = sign.output.map(|output| shard.shared(&output));
+            shard.entry_or_new(subject).stored = sign.into();
         }
     }
 }

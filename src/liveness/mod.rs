@@ -5,6 +5,7 @@
 //! woken because an instance is still well.
 
 mod flusher;
+mod packed;
 
 use std::{
     collections::HashMap,
@@ -17,6 +18,7 @@ use foldhash::fast::RandomState;
 use crate::domain::{CheckState, InstanceId};
 pub use crate::store::liveness::{Sign as Known, Subject};
 pub use flusher::Flusher;
+use packed::{Moment, Packed};
 
 const SHARDS: usize = 16;
 /// What a check said may be a page of text; the reader wants its beginning.
@@ -29,28 +31,25 @@ pub struct Liveness {
 
 #[derive(Default)]
 struct Shard {
-    entries: HashMap<Subject, Entry, RandomState>,
+    instances: HashMap<InstanceId, Entry, RandomState>,
+    /// Of the checks that have names.
+    checks: HashMap<Subject, Entry, RandomState>,
     /// Those with something fresh.
     dirty: Vec<Subject>,
     /// Instances of which nothing follows from a sign of life but that it is noted, and when they were heard of since the
-    /// last flush, in microseconds: apart from the entries, so that what is told all day leads into little memory.
-    plain: HashMap<InstanceId, i64, RandomState>,
+    /// last flush: apart from the entries, so that what is told all day leads into little memory.
+    plain: HashMap<InstanceId, Moment, RandomState>,
     /// Those of them that were heard of.
     plain_dirty: Vec<InstanceId>,
-}
-
-/// Of an instance that was not heard of since the last flush.
-const UNHEARD: i64 = i64::MIN;
-
-fn heard_at(micros: i64) -> Option<DateTime<Utc>> {
-    if micros == UNHEARD { None } else { DateTime::from_timestamp_micros(micros) }
+    /// What a check said last. Where many fail, they mostly say the same.
+    output: Option<Arc<str>>,
 }
 
 /// What is known of one subject. Each of the three is merged over the one before it.
 #[derive(Default)]
 struct Entry {
     /// As the database has it.
-    stored: Known,
+    stored: Packed,
     /// In a flush whose answer has not come yet.
     flying: Option<Box<Known>>,
     /// Since that flush.
@@ -65,16 +64,16 @@ impl Liveness {
     /// When something was last checked.
     pub fn last_check(&self, subject: &Subject) -> Option<DateTime<Utc>> {
         let shard = self.shard(subject.instance);
-        let Entry { stored, flying, fresh, .. } = shard.entries.get(subject)?;
+        let Entry { stored, flying, fresh } = shard.entry(subject)?;
         let later = [flying, fresh].into_iter().flatten().filter_map(|known| known.last_check).max();
-        stored.last_check.max(later)
+        stored.last_check().max(later)
     }
 
     pub fn known_of(&self, subject: &Subject) -> Known {
         let shard = self.shard(subject.instance);
-        let mut known = shard.entries.get(subject).map(Entry::merged).unwrap_or_default();
+        let mut known = shard.entry(subject).map(Entry::merged).unwrap_or_default();
         if subject.check.is_none() {
-            let heard = shard.plain.get(&subject.instance).and_then(|micros| heard_at(*micros));
+            let heard = shard.plain.get(&subject.instance).and_then(|heard| heard.time());
             known.last_seen = known.last_seen.max(heard);
         }
         known
@@ -91,21 +90,21 @@ impl Liveness {
         let mut shard = self.shard(id);
         let shard = &mut *shard;
         let Some(heard) = shard.plain.get_mut(&id) else { return false };
-        if *heard == UNHEARD {
+        if *heard == Moment::NEVER {
             shard.plain_dirty.push(id);
         }
-        *heard = (*heard).max(micros);
+        *heard = (*heard).max(Moment::at(micros));
         true
     }
 
     /// An instance that was heard of is plain, if that still holds: what is known of it may be about to be taken back.
     pub fn take_for_plain(&self, id: InstanceId, still: impl FnOnce() -> bool) {
         let mut shard = self.shard(id);
-        if !shard.entries.contains_key(&Subject::of(id)) {
+        if !shard.instances.contains_key(&id) {
             return;
         }
         if still() {
-            shard.plain.entry(id).or_insert(UNHEARD);
+            shard.plain.entry(id).or_insert(Moment::NEVER);
         } else {
             shard.take_for_special(id);
         }
@@ -137,8 +136,9 @@ impl Liveness {
         latency_ms: Option<f32>,
         output: Option<&str>,
     ) {
-        let output = output.map(|text| Arc::from(beginning(text)));
-        self.note(subject, &Known { last_check: Some(at), latency_ms, output, ..Known::default() });
+        let mut shard = self.shard(subject.instance);
+        let output = output.map(|text| shard.shared(beginning(text)));
+        shard.note(subject, &Known { last_check: Some(at), latency_ms, output, ..Known::default() });
     }
 
     /// The good result of asking an instance: it is a sign of life as well.
@@ -161,7 +161,7 @@ impl Liveness {
     /// Forgets an instance that is no longer registered. What is left of its checks goes with the next cleaning.
     pub fn forget(&self, id: InstanceId) {
         let mut shard = self.shard(id);
-        shard.entries.remove(&Subject::of(id));
+        shard.instances.remove(&id);
         shard.plain.remove(&id);
     }
 
@@ -182,23 +182,46 @@ impl Liveness {
 }
 
 impl Shard {
+    fn entry(&self, subject: &Subject) -> Option<&Entry> {
+        match subject.check {
+            None => self.instances.get(&subject.instance),
+            Some(_) => self.checks.get(subject),
+        }
+    }
+
+    fn entry_mut(&mut self, subject: &Subject) -> Option<&mut Entry> {
+        match subject.check {
+            None => self.instances.get_mut(&subject.instance),
+            Some(_) => self.checks.get_mut(subject),
+        }
+    }
+
+    fn entry_or_new(&mut self, subject: Subject) -> &mut Entry {
+        match subject.check {
+            None => self.instances.entry(subject.instance).or_default(),
+            Some(_) => self.checks.entry(subject).or_default(),
+        }
+    }
+
+    fn shared(&mut self, output: &str) -> Arc<str> {
+        match &self.output {
+            Some(last) if **last == *output => last.clone(),
+            _ => self.output.insert(output.into()).clone(),
+        }
+    }
+
     fn note(&mut self, subject: Subject, sign: &Known) {
-        match self.entries.get_mut(&subject) {
-            Some(Entry { fresh: Some(fresh), .. }) => merge(fresh, sign),
-            Some(entry) => {
-                entry.fresh = Some(Box::new(sign.clone()));
-                self.dirty.push(subject);
-            }
-            None => {
-                let fresh = Some(Box::new(sign.clone()));
-                self.dirty.push(subject.clone());
-                self.entries.insert(subject, Entry { fresh, ..Entry::default() });
-            }
+        let fresh = &mut self.entry_or_new(subject.clone()).fresh;
+        if let Some(fresh) = fresh {
+            merge(fresh, sign);
+        } else {
+            *fresh = Some(Box::new(sign.clone()));
+            self.dirty.push(subject);
         }
     }
 
     fn take_for_special(&mut self, id: InstanceId) {
-        if let Some(at) = self.plain.remove(&id).and_then(heard_at) {
+        if let Some(at) = self.plain.remove(&id).and_then(Moment::time) {
             self.note(Subject::of(id), &Known { last_seen: Some(at), ..Known::default() });
         }
     }
@@ -206,8 +229,8 @@ impl Shard {
     /// Puts what was heard of plain instances to what else is fresh.
     fn gather(&mut self) {
         for id in std::mem::take(&mut self.plain_dirty) {
-            let heard = self.plain.get_mut(&id).map(|heard| std::mem::replace(heard, UNHEARD));
-            if let Some(at) = heard.and_then(heard_at) {
+            let heard = self.plain.get_mut(&id).map(|heard| std::mem::replace(heard, Moment::NEVER));
+            if let Some(at) = heard.and_then(Moment::time) {
                 self.note(Subject::of(id), &Known { last_seen: Some(at), ..Known::default() });
             }
         }
@@ -215,8 +238,12 @@ impl Shard {
 }
 
 impl Entry {
+    fn is_to_be_stored(&self) -> bool {
+        self.fresh.is_some() || self.flying.is_some()
+    }
+
     fn merged(&self) -> Known {
-        let mut known = self.stored.clone();
+        let mut known = self.stored.known();
         for later in [&self.flying, &self.fresh].into_iter().flatten() {
             merge(&mut known, later);
         }
@@ -355,6 +382,18 @@ mod tests {
         assert_eq!(liveness.known(id(1)).output, None);
         assert_eq!(liveness.known_of(&web).output.as_deref(), Some("of the check"));
         assert_eq!(liveness.known_of(&web).last_seen, None);
+    }
+
+    #[test]
+    fn what_many_say_is_kept_once() {
+        let liveness = Liveness::default();
+        let said = |n: u128, text: &str| {
+            liveness.checked(Subject::of(id(n)), at(1), None, Some(text));
+            liveness.known(id(n)).output.unwrap()
+        };
+        // ids whose low bits are the same lie beside each other
+        let (one, two, three) = (said(16, "refused"), said(32, "refused"), said(48, "other"));
+        assert!(Arc::ptr_eq(&one, &two) && *three == *"other");
     }
 
     #[test]

@@ -32,8 +32,11 @@ pub(super) enum DialError {
     NoAddress { host: String },
     #[error("{0} may not be asked")]
     Forbidden(IpAddr),
+    /// Who names an address knows it: many that say the same are kept once.
+    #[error(transparent)]
+    Refused(io::Error),
     #[error("{address}: {source}")]
-    Refused { address: SocketAddr, source: io::Error },
+    RefusedAt { address: SocketAddr, source: io::Error },
 }
 
 impl Dialer {
@@ -47,9 +50,10 @@ impl Dialer {
     /// Looks the host up once, and connects to the first of its addresses that may be asked and answers.
     pub async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, DialError> {
         let unknown = |source| DialError::Unknown { host: host.to_owned(), source };
-        let addresses: Vec<SocketAddr> = match host.parse::<IpAddr>() {
-            Ok(ip) => vec![SocketAddr::new(ip, port)],
-            Err(_) => (self.lookup)(host.to_owned(), port).await.map_err(unknown)?,
+        let literal = host.parse::<IpAddr>().ok();
+        let addresses: Vec<SocketAddr> = match literal {
+            Some(ip) => vec![SocketAddr::new(ip, port)],
+            None => (self.lookup)(host.to_owned(), port).await.map_err(unknown)?,
         };
         let mut last = DialError::NoAddress { host: host.to_owned() };
         for address in addresses {
@@ -63,7 +67,8 @@ impl Dialer {
                     let _best_effort = stream.set_nodelay(true);
                     return Ok(stream);
                 }
-                Err(source) => last = DialError::Refused { address, source },
+                Err(source) if literal.is_some() => return Err(DialError::Refused(source)),
+                Err(source) => last = DialError::RefusedAt { address, source },
             }
         }
         Err(last)
@@ -192,5 +197,16 @@ mod tests {
         }
         assert_eq!(servers.trapped.load(Relaxed), 0);
         servers.serving.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn who_is_not_there_is_named_where_a_name_led_to_him() {
+        let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let (dialer, _) = dialer("127.0.0.1");
+        let said =
+            |host| dialer.connect(host, gone.port()).map(|connected| connected.unwrap_err().to_string());
+        let (literal, named) = (said("127.0.0.1").await, said("gone.example").await);
+        assert_eq!(named, format!("{gone}: {literal}"));
+        assert!(literal.starts_with("Connection refused"), "{literal}");
     }
 }

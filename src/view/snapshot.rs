@@ -18,8 +18,8 @@ use super::{
     tokens::Tokens,
 };
 use crate::domain::{
-    ConfigEntry, ConfigKey, Event, Instance, InstanceId, Key, Revision, Row, RowKey, ServiceName, Spec,
-    State, Token, TokenId, evolve,
+    ConfigEntry, ConfigKey, Event, Instance, InstanceId, Key, Metadata, Revision, Row, RowKey, ServiceName,
+    Spec, State, Token, TokenId, evolve,
 };
 
 /// A change of an instance touches its service alone. Names and places change only when a service or an instance comes
@@ -36,6 +36,8 @@ pub struct Snapshot {
     places: OrdMap<InstanceId, Place>,
     configs: OrdMap<ConfigKey, Arc<ConfigEntry>>,
     tokens: Arc<Tokens>,
+    /// Of the last service that came: the next one may have the same.
+    metadata: Option<Arc<Metadata>>,
     /// For the next service that comes.
     counts: Discoveries,
     /// The same in all snapshots that came from one load: in these, a service keeps its number.
@@ -163,7 +165,9 @@ impl Snapshot {
         let mut services: BTreeMap<ServiceName, OrdMap<Key, Arc<Instance>>> = BTreeMap::new();
         for mut instance in instances {
             let siblings = services.entry(instance.service.clone()).or_default();
-            share(&mut instance, siblings);
+            if let Some((_, sibling)) = siblings.get_min() {
+                share(&mut instance, sibling);
+            }
             siblings.insert(instance.key.clone(), Arc::new(instance));
         }
         for (name, instances) in services {
@@ -232,11 +236,10 @@ impl Snapshot {
                         if old.is_none() {
                             self.places.insert(id, Place { service, key: instance.key.clone() });
                         }
-                        let says_the_same = old.is_some_and(|old| Arc::ptr_eq(&old.spec, &instance.spec));
+                        if !old.is_some_and(|old| Arc::ptr_eq(&old.spec, &instance.spec)) {
+                            self.share_with_others(service, Arc::make_mut(&mut instance));
+                        }
                         self.change_service(service, event.revision, |instances| {
-                            if !says_the_same {
-                                share(Arc::make_mut(&mut instance), instances);
-                            }
                             instances.insert(instance.key.clone(), instance);
                         });
                     }
@@ -331,9 +334,26 @@ impl Snapshot {
     /// Lets a specification share what the instances of its service have in common, as it will when it is one of them.
     /// While nobody else has it, that costs least.
     pub fn share(&self, service: &ServiceName, spec: &mut Arc<Spec>) {
-        if let Some((_, sibling)) = self.service(service.as_str()).and_then(|view| view.instances.get_min()) {
-            share_metadata(spec, &sibling.spec);
+        let number = self.number(service.as_str());
+        let common = number.and_then(|number| self.sibling(number)).map(|sibling| &sibling.spec.metadata);
+        if let Some(common) = common.or(self.metadata.as_ref()) {
+            share_metadata(spec, common);
         }
+    }
+
+    fn share_with_others(&mut self, service: usize, instance: &mut Instance) {
+        if let Some(sibling) = self.sibling(service) {
+            return share(instance, sibling);
+        }
+        if let Some(common) = &self.metadata {
+            share_metadata(&mut instance.spec, common);
+        }
+        self.metadata = Some(instance.spec.metadata.clone());
+    }
+
+    /// An instance of a service, always the same one while it is there.
+    fn sibling(&self, service: usize) -> Option<&Arc<Instance>> {
+        self.services.get(service)?.instances.get_min().map(|(_, instance)| instance)
     }
 
     /// All services by name from `first` on, emptied ones too.
@@ -410,15 +430,14 @@ impl Snapshot {
 }
 
 /// What the instances of a service often have in common is kept once.
-fn share(instance: &mut Instance, siblings: &OrdMap<Key, Arc<Instance>>) {
-    let Some((_, sibling)) = siblings.get_min() else { return };
+fn share(instance: &mut Instance, sibling: &Instance) {
     instance.service = sibling.service.clone();
-    share_metadata(&mut instance.spec, &sibling.spec);
+    share_metadata(&mut instance.spec, &sibling.spec.metadata);
 }
 
-fn share_metadata(spec: &mut Arc<Spec>, other: &Spec) {
-    if !Arc::ptr_eq(&spec.metadata, &other.metadata) && spec.metadata == other.metadata {
-        Arc::make_mut(spec).metadata = other.metadata.clone();
+fn share_metadata(spec: &mut Arc<Spec>, common: &Arc<Metadata>) {
+    if !Arc::ptr_eq(&spec.metadata, common) && spec.metadata == *common {
+        Arc::make_mut(spec).metadata = common.clone();
     }
 }
 

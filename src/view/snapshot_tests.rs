@@ -139,3 +139,22 @@ fn counts_go_on_from_one_snapshot_to_the_next() {
     let rebuilt = Snapshot::loaded(1, 2, rows, Vec::new()).with_counts_of(&second);
     assert_eq!(count(&rebuilt, 1), 10);
 }
+
+#[test]
+fn what_instances_have_in_common_is_kept_once() {
+    let events: Vec<_> =
+        (1..).zip([7, 9, 12, 18, 21]).map(|(at, number)| event(at, registered(number))).collect();
+    let snapshot = Snapshot::default().after(&events, 5);
+    let instances: Vec<_> = snapshot.instances().into_values().collect();
+    for instance in &instances {
+        assert!(Arc::ptr_eq(&instance.spec.metadata, &instances[0].spec.metadata), "{}", instance.service);
+    }
+    let mut next = Arc::new(spec("10.0.0.1", 8000));
+    snapshot.share(&service_of(23), &mut next);
+    assert!(Arc::ptr_eq(&next.metadata, &instances[0].spec.metadata));
+    let other = Arc::make_mut(&mut next);
+    Arc::make_mut(&mut other.metadata).environment = "staging".to_owned();
+    let own = next.metadata.clone();
+    snapshot.share(&service_of(23), &mut next);
+    assert!(Arc::ptr_eq(&next.metadata, &own), "another one stays as it is");
+}
