@@ -179,6 +179,14 @@ pub struct Metadata {
     pub other: Map<String, Value>,
 }
 
+impl Metadata {
+    /// Whether it is the same to the last sign: numbers that are equal may be written in two ways.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        let written = |keys: &Map<String, Value>| Value::Object(keys.clone()).to_string();
+        self == other && (self.other.is_empty() || written(&self.other) == written(&other.other))
+    }
+}
+
 impl Default for Metadata {
     fn default() -> Self {
         Self {

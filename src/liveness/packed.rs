@@ -10,7 +10,7 @@ use super::Known;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Moment(i64);
 
-/// `Known` in two thirds of its size.
+/// `Known` in less room.
 pub(super) struct Packed {
     last_seen: Moment,
     last_check: Moment,

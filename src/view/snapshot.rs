@@ -351,7 +351,7 @@ impl Snapshot {
         self.metadata = Some(instance.spec.metadata.clone());
     }
 
-    /// An instance of a service, always the same one while it is there.
+    /// One of the instances of a service.
     fn sibling(&self, service: usize) -> Option<&Arc<Instance>> {
         self.services.get(service)?.instances.get_min().map(|(_, instance)| instance)
     }
@@ -436,7 +436,7 @@ fn share(instance: &mut Instance, sibling: &Instance) {
 }
 
 fn share_metadata(spec: &mut Arc<Spec>, common: &Arc<Metadata>) {
-    if !Arc::ptr_eq(&spec.metadata, common) && spec.metadata == *common {
+    if !Arc::ptr_eq(&spec.metadata, common) && spec.metadata.is_same_as(common) {
         Arc::make_mut(spec).metadata = common.clone();
     }
 }

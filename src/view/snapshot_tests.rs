@@ -158,3 +158,23 @@ fn what_instances_have_in_common_is_kept_once() {
     snapshot.share(&service_of(23), &mut next);
     assert!(Arc::ptr_eq(&next.metadata, &own), "another one stays as it is");
 }
+
+#[test]
+fn what_is_equal_and_written_in_another_way_stays_as_it_came() {
+    let registered = |number, offset: &str| {
+        let Change::Registered { id, service, key, mut spec, health } = registered(number) else {
+            unreachable!("that is what it makes")
+        };
+        let metadata = Arc::make_mut(&mut Arc::make_mut(&mut spec).metadata);
+        metadata.other.insert("offset".to_owned(), serde_json::from_str(offset).unwrap());
+        Change::Registered { id, service, key, spec, health }
+    };
+    let events = (1..).zip([(7, "0.0"), (9, "-0.0"), (12, "-0.0")]);
+    let events: Vec<_> = events.map(|(at, (number, offset))| event(at, registered(number, offset))).collect();
+    let snapshot = Snapshot::default().after(&events, 3);
+    let kept = |number| snapshot.find(InstanceId(Uuid::from_u128(number))).unwrap().spec.metadata.clone();
+    let offset = |number| kept(number).other["offset"].to_string();
+    assert_eq!(kept(7), kept(9));
+    assert_eq!((&*offset(7), &*offset(9)), ("0.0", "-0.0"));
+    assert!(Arc::ptr_eq(&kept(9), &kept(12)));
+}
