@@ -4,7 +4,6 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::{Map, Value};
 
 use super::{
     alert::Alert,
@@ -12,6 +11,7 @@ use super::{
     fault::Violation,
     health::{CheckState, Health, Status, Thresholds},
     ids::{Host, InstanceId, Key, Revision, ServiceName, Version},
+    metadata::Metadata,
     overriding::Override,
     target::{Endpoint, allow_address},
 };
@@ -162,42 +162,6 @@ pub struct Judged {
     pub check: Arc<Check>,
     pub host: Host,
     pub port: u16,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Metadata {
-    pub version: String,
-    pub environment: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub region: Option<Box<str>>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub tags: BTreeMap<String, String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub capabilities: Vec<String>,
-    /// Keys that mean nothing to rollcall, given back as they came.
-    #[serde(default, skip_serializing_if = "Map::is_empty")]
-    pub other: Map<String, Value>,
-}
-
-impl Metadata {
-    /// Whether it is the same to the last sign: numbers that are equal may be written in two ways.
-    pub fn is_same_as(&self, other: &Self) -> bool {
-        let written = |keys: &Map<String, Value>| Value::Object(keys.clone()).to_string();
-        self == other && (self.other.is_empty() || written(&self.other) == written(&other.other))
-    }
-}
-
-impl Default for Metadata {
-    fn default() -> Self {
-        Self {
-            version: "unknown".to_owned(),
-            environment: "development".to_owned(),
-            region: None,
-            tags: BTreeMap::new(),
-            capabilities: Vec::new(),
-            other: Map::new(),
-        }
-    }
 }
 
 /// What the owner of an instance says of it. It is kept small: a large registry has a hundred thousand of these.
@@ -369,9 +333,7 @@ pub(crate) mod tests {
     #[test]
     fn a_specification_has_a_largest_size() {
         let mut large = spec("a", 1);
-        Arc::make_mut(&mut large.metadata)
-            .other
-            .insert("blob".into(), Value::String("x".repeat(LONGEST_SPEC)));
+        Arc::make_mut(&mut large.metadata).other.insert("blob".into(), "x".repeat(LONGEST_SPEC).into());
         assert_eq!(large.complete().unwrap_err().first().unwrap().field, "metadata");
     }
 
